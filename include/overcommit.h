@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libovercommit: promise guests together more memory than the host spends.
+ *
+ * A virtual machine monitor (VMM) creates one host (a budget), one vm per
+ * guest (its swap file, its limit), and adds the guest's memory as regions.
+ * While memory is plentiful nothing happens. When the budget gets short, the
+ * library takes cold pages out of the guests, writes them to the guest's own
+ * swap file, and brings them back on the touch that needs them. Guests are
+ * never paused.
+ *
+ * Conventions
+ *   - Every call that can fail returns 0 or a negative errno; ovc_error() then
+ *     has the reason in words, for the calling thread.
+ *   - Addresses (`addr`) are host virtual addresses, lengths (`len`) are bytes.
+ *     Both are multiples of the page size, 4096, unless the call says otherwise.
+ *   - Option and statistics structs begin with `size`, which the caller sets to
+ *     sizeof the struct. Zero is the default of every option.
+ *   - Thread classes: [control] calls are made one at a time for one host;
+ *     [any] calls are made from any thread at any time between creation and
+ *     destruction of what they name.
+ *   - The library does not look at environment variables, installs no signal
+ *     handlers and keeps no state outside its handles, but for the sentence
+ *     of ovc_error().
+ */
+#ifndef OVERCOMMIT_H
+#define OVERCOMMIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OVC_PAGE_SIZE 4096
+
+/* Handles. All are opaque; what creates one owns it until it destroys it. */
+struct ovc_host;
+struct ovc_vm;
+
+/* The library's version, "major.minor.patch". [any] */
+const char *ovc_version(void);
+
+/*
+ * The calling thread's last failure in words: what, where, why, what to do.
+ * Never NULL; "" before the first failure. Valid until the thread's next call
+ * into the library. [any]
+ */
+const char *ovc_error(void);
+
+/* ---- Kernel features ------------------------------------------------- */
+
+/*
+ * What the library uses of the kernel. Each has a fallback; what was chosen is
+ * in ovc_host_stats.features. Set bits in ovc_host_options.without to do
+ * without a feature (to test a fallback, or to avoid a kernel's bug).
+ */
+#define OVC_FEATURE_MOVE	 (1u << 0) /* UFFDIO_MOVE; else mremap */
+#define OVC_FEATURE_PAGEMAP_SCAN (1u << 1) /* else /proc/self/pagemap */
+#define OVC_FEATURE_WP_ASYNC	 (1u << 2) /* else clean pages are rewritten */
+#define OVC_FEATURE_POISON	 (1u << 3) /* else lost pages are unmapped */
+#define OVC_FEATURE_MINOR	 (1u << 4) /* shmem minor faults; else no memfd */
+#define OVC_FEATURE_BATCH_ADVISE (1u << 5)  /* process_madvise on oneself */
+#define OVC_FEATURE_IO_URING	 (1u << 6)  /* else pread and pwrite */
+#define OVC_FEATURE_DIRECT_IO	 (1u << 7)  /* O_DIRECT; else page cache */
+#define OVC_FEATURE_TMPFILE	 (1u << 8)  /* O_TMPFILE; else unlinked file */
+#define OVC_FEATURE_JEMALLOC	 (1u << 9)  /* built in; else calloc */
+#define OVC_FEATURE_FIXED_BUFS	 (1u << 10) /* registered ring buffers */
+#define OVC_FEATURE_FIXED_FILES	 (1u << 11) /* registered ring files */
+
+/* The name of one OVC_FEATURE_ bit, NULL where the bit is unknown. [any] */
+const char *ovc_feature_name(unsigned feature);
+
+/* ---- Host ------------------------------------------------------------ */
+
+/* What happened that the VMM should know. */
+enum ovc_event_type {
+	/* A page's bytes are lost: its next touch is a SIGBUS (BUS_MCEERR_AR
+	 * where the kernel can), which a VMM turns into a machine check. */
+	OVC_EVENT_POISONED = 1,
+	/* Writing to the swap file failed; the pages stay in memory. */
+	OVC_EVENT_WRITE_FAILED = 2,
+	/* Writing to the swap file works again. */
+	OVC_EVENT_WRITE_RECOVERED = 3,
+	/* Guests wait for memory and nothing can be reclaimed: raise the
+	 * budget, give swap, or end a guest. Repeated each second. */
+	OVC_EVENT_STUCK = 4,
+	/* A page could not be taken from or given to the guest, for a reason
+	 * that the kernel gave in `error`. The page stays where it was. */
+	OVC_EVENT_MEMORY_FAILED = 5,
+};
+
+struct ovc_event {
+	size_t size;	      /* of this struct, as the library has it */
+	int type;	      /* enum ovc_event_type */
+	int error;	      /* errno, EBADMSG for a checksum mismatch, or 0 */
+	struct ovc_vm *vm;    /* NULL for events of the host */
+	const char *vm_name;  /* valid during the call; NULL likewise */
+	void *addr;	      /* first byte concerned, NULL where unknown */
+	uint64_t gpa;	      /* its guest physical address */
+	size_t len;	      /* bytes concerned */
+	const char *text;     /* the same as a sentence, valid in the call */
+	uint64_t events_lost; /* events dropped since the last one */
+};
+
+enum ovc_log_level {
+	OVC_LOG_ERROR = 1,
+	OVC_LOG_WARNING = 2,
+	OVC_LOG_INFO = 3,
+	OVC_LOG_DEBUG = 4,
+};
+
+/* ovc_host_options.flags */
+
+/* No threads: the VMM polls ovc_host_fd() and calls ovc_host_dispatch(). */
+#define OVC_HOST_DISPATCH (1u << 0)
+
+struct ovc_host_options {
+	size_t size; /* sizeof(struct ovc_host_options) */
+
+	/* Bytes of memory that all guests together may hold, the library's
+	 * own memory included. Required, at least 8 MiB. */
+	uint64_t budget;
+
+	/* Bytes of the budget kept free so that faults proceed while reclaim
+	 * works. Default: 1/64 of the budget, within 2 to 256 MiB. Must be
+	 * under half of the budget. */
+	uint64_t reserve;
+
+	uint32_t flags; /* OVC_HOST_* */
+
+	/* Threads that serve faults, 0 to 64. Default: one for each CPU that
+	 * the process may use, at most 8, each bound to its CPU. */
+	uint32_t fault_threads;
+
+	/* OVC_FEATURE_ bits not to use even where the kernel has them. */
+	uint32_t without;
+
+	/* A userfaultfd that a privileged launcher opened with O_CLOEXEC and
+	 * O_NONBLOCK and on which no UFFDIO_API was called, above 0; the host
+	 * takes ownership when creation succeeds. Default: the library opens
+	 * /dev/userfaultfd, or calls userfaultfd(2). */
+	int32_t userfaultfd;
+
+	/* Called for each event, from a thread of the library's (in dispatch
+	 * mode from ovc_host_dispatch()), never with a lock held. May call
+	 * [any] calls, but not destroy. */
+	void (*event)(const struct ovc_event *event, void *opaque);
+
+	/* Called for each log line, from any thread of the library's and from
+	 * inside calls. Must not call the library. Default: no log. */
+	void (*log)(int level, const char *line, void *opaque);
+	void *opaque; /* passed to both */
+};
+
+struct ovc_host_stats {
+	size_t size; /* set by the caller */
+
+	uint64_t budget;   /* bytes */
+	uint64_t reserve;  /* bytes */
+	uint64_t used;	   /* bytes counted against the budget, all in all */
+	uint64_t resident; /* bytes that guests have mapped (an estimate while
+			      untracked) */
+	uint64_t staged;   /* bytes taken from guests and not yet settled */
+	uint64_t metadata; /* bytes of the library's own */
+	uint64_t buffers;  /* bytes of its I/O buffers */
+	uint64_t swapped;  /* bytes that only swap files hold */
+
+	uint64_t faults;	  /* userfaultfd messages answered */
+	uint64_t faults_waited;	  /* of these, times a fault found no memory */
+	uint64_t swap_in_bytes;	  /* read from swap files */
+	uint64_t swap_out_bytes;  /* written to swap files */
+	uint64_t clean_bytes;	  /* dropped unwritten: slot was still good */
+	uint64_t zero_bytes;	  /* dropped unwritten: all zero */
+	uint64_t put_back_bytes;  /* touched while staged */
+	uint64_t readahead_bytes; /* read before they were asked for */
+
+	uint32_t features; /* OVC_FEATURE_ bits in use */
+	uint32_t vms;
+	uint32_t tracked;	/* 1: faults are tracked (there was pressure) */
+	uint32_t fault_threads; /* 0 in dispatch mode */
+	uint64_t fault_p50_ns;	/* service time of faults, read to resolved */
+	uint64_t fault_p99_ns;
+};
+
+/*
+ * Creates a host with a budget. *hostp is set on success only.
+ *  -EINVAL  an option is out of range or of an unknown size
+ *  -EPERM   userfaultfd not permitted: be root, have CAP_SYS_PTRACE, open
+ *           /dev/userfaultfd, or pass a descriptor
+ *  -ENOSYS  the kernel has no userfaultfd
+ *  -ENOMEM, -EMFILE, -EAGAIN as the kernel gives them
+ * [control]
+ */
+int ovc_host_create(const struct ovc_host_options *options,
+		    struct ovc_host **hostp);
+
+/*
+ * Destroys the host and, first, each of its VMs as ovc_vm_destroy() with no
+ * flags does. Sets *hostp to NULL. NULL and a pointer to NULL are accepted.
+ * [control]
+ */
+void ovc_host_destroy(struct ovc_host **hostp);
+
+/*
+ * Sets the budget, in bytes. Shrinking returns at once and converges as fast as
+ * the disks allow; new faults wait meanwhile.
+ *  -EINVAL  below 8 MiB, or the reserve would be half of it or more
+ * [control]
+ */
+int ovc_host_set_budget(struct ovc_host *host, uint64_t budget);
+
+/*
+ * Fills in *stats, as much of it as stats->size covers.
+ *  -EINVAL  NULL, or stats->size is too small
+ * [any]
+ */
+int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats);
+
+/*
+ * Dispatch mode: a descriptor that polls readable when ovc_host_dispatch()
+ * has work. It belongs to the host.
+ *  -EINVAL  the host has threads of its own
+ * [any]
+ */
+int ovc_host_fd(struct ovc_host *host);
+
+/*
+ * Dispatch mode: does what is ready (faults, reads, reclaim, events), without
+ * blocking. The thread that calls it must not touch guest memory.
+ *  -EINVAL  the host has threads of its own
+ * [control]
+ */
+int ovc_host_dispatch(struct ovc_host *host);
+
+/* ---- VM -------------------------------------------------------------- */
+
+/* ovc_vm_options.flags */
+
+/* Do not preallocate the swap file, and give the space of freed slots back to
+ * the file system in pieces of 1 MiB: a full disk is then found when memory is
+ * short. The default preallocates. */
+#define OVC_VM_SPARSE_SWAP (1u << 0)
+
+struct ovc_vm_options {
+	size_t size; /* sizeof(struct ovc_vm_options) */
+
+	/* 1 to 63 characters out of A-Z a-z 0-9 . _ -, not "." or "..";
+	 * unique in the host. Copied. Default: "vm" and a number. */
+	const char *name;
+
+	/* Where pages go. A directory: an unnamed file in it. A block device:
+	 * all of it, exclusively. Another path: a file, created with mode 0600
+	 * where missing, refused where a symbolic link or in use by another
+	 * VM of any process, left in place, empty, afterwards. NULL: no swap, only
+	 * all-zero pages can be reclaimed. Copied. */
+	const char *swap;
+
+	/* Bytes the swap may take, its quota: a multiple of 1 MiB. Default:
+	 * as much as the VM's regions, growing as they are added, and an
+	 * eighth more so that writes stay contiguous; for a block device all
+	 * of it. */
+	uint64_t swap_size;
+
+	/* Bytes that the VM may have resident, 0 for no limit of its own. At
+	 * least 1 MiB. */
+	uint64_t limit;
+
+	uint32_t flags; /* OVC_VM_* */
+};
+
+struct ovc_vm_stats {
+	size_t size; /* set by the caller */
+
+	uint64_t configured; /* bytes of all regions */
+	uint64_t resident;   /* bytes mapped by the guest (an estimate while
+				untracked) */
+	uint64_t staged;     /* bytes taken out and not yet settled */
+	uint64_t swapped;    /* bytes that only the swap file holds */
+	uint64_t zero;	     /* bytes that are absent and read as zero */
+	uint64_t poisoned;   /* bytes lost */
+	uint64_t pinned;     /* bytes pinned */
+	uint64_t limit;	     /* bytes, 0 for none */
+
+	uint64_t swap_size; /* bytes that the swap may take */
+	uint64_t swap_used; /* bytes of it that hold pages */
+
+	uint64_t faults;
+	uint64_t swap_in_bytes;
+	uint64_t swap_out_bytes;
+	uint64_t clean_bytes;
+	uint64_t zero_bytes;
+	uint64_t put_back_bytes;
+	uint64_t readahead_bytes;
+	uint64_t read_errors;
+	uint64_t write_errors;
+
+	uint64_t fault_p50_ns; /* service time of faults, read to resolved */
+	uint64_t fault_p99_ns;
+
+	uint32_t tracked; /* 1: registered with userfaultfd */
+	uint32_t regions;
+};
+
+/*
+ * Creates a VM without memory. *vmp is set on success only.
+ *  -EINVAL   an option is out of range or of an unknown size; bad name
+ *  -EEXIST   the name is taken in this host
+ *  -ENOENT, -EACCES, -ENOSPC, -ELOOP, ...  the swap could not be opened or
+ *            allocated
+ *  -EBUSY    the swap file or device is in use
+ *  -EDQUOT   a quota of the file system
+ *  -ENOSPC   (too) the host has 1,000 VMs
+ *  -ENOMEM
+ * [control]
+ */
+int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
+		  struct ovc_vm **vmp);
+
+/* ovc_vm_destroy() and ovc_vm_remove_region() flags */
+
+/* The memory is being thrown away: bring nothing back. Threads that fault on it
+ * are released; what they then read is undefined. */
+#define OVC_THROW_AWAY (1u << 0)
+
+/*
+ * Removes all regions as ovc_vm_remove_region() does, gives up the swap file
+ * and frees the VM; sets *vmp to NULL. No call on the VM may be under way.
+ * NULL and a pointer to NULL are accepted. [control]
+ */
+void ovc_vm_destroy(struct ovc_vm **vmp, uint32_t flags);
+
+/*
+ * Sets the VM's limit of resident bytes; 0 takes it away.
+ *  -EINVAL  under 1 MiB
+ * [control]
+ */
+int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit);
+
+struct ovc_region_options {
+	size_t size; /* sizeof(struct ovc_region_options) */
+
+	/* A mapping, readable and writable, of pages of 4 KiB (transparent
+	 * huge pages are welcome): private anonymous, or all shared from one
+	 * memfd. Must stay mapped as it is until the region is removed. */
+	void *addr;
+	size_t len; /* up to 1 TiB */
+
+	uint64_t gpa; /* guest physical address, for reports */
+
+	/* The memfd, above 0, of which `addr` maps `memfd_offset` onwards;
+	 * the library duplicates it. 0: private anonymous memory. */
+	int32_t memfd;
+	uint32_t flags; /* must be 0 */
+	uint64_t memfd_offset;
+};
+
+/*
+ * Adds a region. What the memory holds already is kept.
+ *  -EINVAL   not page aligned, empty, longer than 1 TiB, wraps around,
+ *            hugetlb, not of the kind that was said, not writable
+ *  -EFAULT   (partly) not mapped
+ *  -EEXIST   overlaps a region of the host
+ *  -ENOSPC   the VM has 100 regions; or no space to grow the swap file
+ *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
+ *  -ENOMEM
+ * [control]
+ */
+int ovc_vm_add_region(struct ovc_vm *vm,
+		      const struct ovc_region_options *options);
+
+/*
+ * Removes the region that begins at addr. All of its pages are brought back
+ * into memory first, whatever the budget, unless flags has OVC_THROW_AWAY;
+ * pages that cannot be read back stay poisoned. No range call on it may be under
+ * way.
+ *  -EINVAL  no region begins there
+ *  -EIO     removed, but some pages were lost
+ * [control]
+ */
+int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags);
+
+/*
+ * Fills in *stats, as much of it as stats->size covers.
+ *  -EINVAL  NULL, or stats->size is too small
+ * [any]
+ */
+int ovc_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *stats);
+
+/* ---- Ranges ---------------------------------------------------------- */
+
+/*
+ * All of these: the range lies in one region of the VM, or -EINVAL; nothing is
+ * changed then. [any]
+ */
+
+/*
+ * The guest gave the range away (balloon, free page reporting): its bytes are
+ * dropped at once, memory and swap are freed, and it reads as zero later.
+ *  -EBUSY  a page is pinned; nothing is changed
+ */
+int ovc_vm_discard(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * Pushes the range out of memory now and returns when it is done. Pages that
+ * are pinned, or touched meanwhile, stay; this is not an error.
+ *  -ENOSPC, -EIO, -EDQUOT, ...  some pages stay since they could not be written
+ */
+int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * The range will be needed soon: brings it into memory in the background, as
+ * long as the budget has room. Returns at once.
+ *  -EAGAIN  too many prefetches are waiting
+ */
+int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * Brings the range in and keeps it resident, for DMA, VFIO, vhost. Pins count:
+ * each pin wants its unpin. Pinned pages are taken as written by the device.
+ * Blocks while the pages are read.
+ *  -ENOMEM     pinned memory would exceed the budget less the reserve, or the
+ *              VM's limit
+ *  -EOVERFLOW  a page has 1,000 pins
+ *  -EIO        a page could not be read, or is poisoned
+ * On failure nothing is pinned.
+ */
+int ovc_vm_pin(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * Takes back one pin of each page.
+ *  -EINVAL  a page of the range is not pinned; nothing is changed
+ */
+int ovc_vm_unpin(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * The range is about to be overwritten whole: its old bytes need not be read in.
+ * What is in memory stays as it is; what is swapped out reads as zero until it is
+ * written.
+ */
+int ovc_vm_overwrite(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * Copies len bytes at addr (both of any alignment) to buf, from wherever they
+ * are, without making pages resident: for snapshots and migration. Against
+ * guests that write meanwhile it is as atomic as memcpy.
+ *  -EIO  a page could not be read, or is poisoned; buf is partly filled
+ */
+int ovc_vm_read(struct ovc_vm *vm, const void *addr, void *buf, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* OVERCOMMIT_H */

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host: its budget, its threads, the map of its regions.
+ *
+ * Creation asks the kernel what it has, makes the ring, and starts one fault thread
+ * for each CPU and the reclaim thread; each failure undoes what came before.
+ *
+ * Destruction takes the VMs apart first (their memory comes back), while all
+ * threads run, then stops the threads, then closes the userfaultfd, on which nothing
+ * is registered any more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+#include "internal.h"
+#include "meta.h"
+#include "sys/thread.h"
+
+#define MIB	     ((uint64_t)1 << 20)
+#define LEAST_BUDGET (8 * MIB)
+#define ZEROS	     (128 * OVC_PAGE)
+#define AHEAD	     512 /* pages that may be read ahead at once */
+#define RING_LEAST   1024
+#define RING_MOST    ((uint64_t)1 << 19) /* 2 GiB staged */
+
+/* ---- memory counted ------------------------------------------------------------- */
+
+uint64_t ovc_host_metadata(const struct ovc_host *host)
+{
+	return ovc_meta_bytes() + atomic_load(&host->tables) +
+	       host->ring.high * sizeof(struct ovc_entry);
+}
+
+void ovc_host_recount(struct ovc_host *host)
+{
+	uint64_t budget = atomic_load(&host->budget);
+	uint64_t own = ovc_host_metadata(host) + host->buffers;
+
+	atomic_store(&host->allowed,
+		     own < budget ? (budget - own) / OVC_PAGE : 0);
+}
+
+bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
+{
+	struct ovc_host *host = vm->host;
+	uint64_t limit = atomic_load_explicit(&vm->limit, memory_order_relaxed);
+	uint64_t used;
+
+	if (atomic_load_explicit(&vm->leaving, memory_order_relaxed)) {
+		atomic_fetch_add(&host->used, nr);
+		return true;
+	}
+	if (limit &&
+	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr > limit)
+		return false;
+	used = atomic_fetch_add(&host->used, nr) + nr;
+	if (used > atomic_load(&host->allowed)) {
+		atomic_fetch_sub(&host->used, nr);
+		return false;
+	}
+	if (used + atomic_load(&host->reserve) / OVC_PAGE / 2 >
+		    atomic_load(&host->allowed) ||
+	    limit)
+		ovc_kick(host);
+	return true;
+}
+
+void ovc_charge_force(struct ovc_vm *vm, uint64_t nr)
+{
+	atomic_fetch_add(&vm->host->used, nr);
+	ovc_kick(vm->host);
+}
+
+void ovc_uncharge(struct ovc_host *host, uint64_t nr)
+{
+	uint64_t was = atomic_fetch_sub(&host->used, nr);
+
+	if (was < nr)
+		ovc_bug("more pages given back than were charged", was);
+}
+
+bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
+{
+	struct ovc_host *host = vm->host;
+	uint64_t limit = atomic_load(&vm->limit);
+
+	/* What is on its way in does not count against the limit yet. */
+	if (limit && !atomic_load(&vm->leaving) &&
+	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr + AHEAD >
+		    limit)
+		return false;
+	return atomic_load(&vm->leaving) ||
+	       atomic_load(&host->used) + nr +
+			       atomic_load(&host->reserve) / OVC_PAGE / 4 <
+		       atomic_load(&host->allowed);
+}
+
+void ovc_kick_always(struct ovc_host *host)
+{
+	atomic_store(&host->changed, true);
+	ovc_notify_post(host->reclaim_wake);
+}
+
+void ovc_kick(struct ovc_host *host)
+{
+	if (!atomic_load(&host->kicked) &&
+	    !atomic_exchange(&host->kicked, true))
+		ovc_notify_post(host->reclaim_wake);
+}
+
+void ovc_wake_faulters(struct ovc_host *host)
+{
+	ovc_notify_post(host->fault_wake);
+}
+
+/* ---- control, waiting -------------------------------------------------------------- */
+
+void ovc_control_lock(struct ovc_host *host)
+{
+	atomic_fetch_add(&host->control_waiting, 1);
+	pthread_mutex_lock(&host->control);
+	atomic_fetch_sub(&host->control_waiting, 1);
+}
+
+void ovc_control_unlock(struct ovc_host *host)
+{
+	pthread_mutex_unlock(&host->control);
+}
+
+/* Dispatch mode: callers that wait and ovc_host_dispatch() take the same steps, one
+ * at a time. */
+static bool step_faulter(struct ovc_host *host)
+{
+	bool did;
+
+	if (atomic_exchange(&host->stepping, true))
+		return false;
+	did = ovc_faulter_step(host->faulters[0]);
+	atomic_store(&host->stepping, false);
+	return did;
+}
+
+void ovc_host_pause(struct ovc_host *host, unsigned round)
+{
+	if (ovc_host_dispatched(host)) {
+		/* Reclaim only if we do not hold its lock ourselves. */
+		step_faulter(host);
+		if (!pthread_mutex_trylock(&host->control)) {
+			ovc_reclaim_step(host->reclaim);
+			pthread_mutex_unlock(&host->control);
+		}
+	}
+	ovc_nap(round);
+}
+
+/* ---- the map -------------------------------------------------------------------------- */
+
+struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr)
+{
+	size_t lo = 0, hi = map ? map->nr : 0;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		struct ovc_region *r = map->regions[mid];
+
+		if ((const char *)addr < r->base)
+			hi = mid;
+		else if ((const char *)addr >= r->base + r->nr * OVC_PAGE)
+			lo = mid + 1;
+		else
+			return r;
+	}
+	return NULL;
+}
+
+/* Waits until no fault thread is in the step that it was in. */
+void ovc_host_quiesce(struct ovc_host *host)
+{
+	for (unsigned i = 0; i < host->nr_faulters; i++) {
+		uint64_t was = ovc_faulter_steps(host->faulters[i]);
+
+		while ((was & 1) && ovc_faulter_steps(host->faulters[i]) == was)
+			ovc_nap(0);
+	}
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct ovc_region *const *x = a, *const *y = b;
+
+	return (*x)->base < (*y)->base ? -1 : (*x)->base > (*y)->base;
+}
+
+int ovc_host_remap(struct ovc_host *host)
+{
+	struct ovc_map *map, *old;
+	size_t nr = 0;
+
+	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
+		nr += host->vms[i] ? host->vms[i]->nr_regions : 0;
+	map = ovc_meta_zalloc(sizeof(*map) + nr * sizeof(map->regions[0]));
+	if (!map)
+		return -ENOMEM;
+	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
+		for (unsigned k = 0;
+		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
+			map->regions[map->nr++] = host->vms[i]->regions[k];
+	qsort(map->regions, map->nr, sizeof(map->regions[0]), by_address);
+	old = atomic_exchange(&host->map, map);
+	ovc_host_quiesce(host);
+	/* Callers search it under control. */
+	ovc_meta_free(old);
+	return 0;
+}
+
+void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region)
+{
+	struct ovc_map *map = atomic_exchange(&host->map, NULL);
+	size_t nr = 0;
+
+	/* For a moment no region is known; what faults then is woken, and
+	 * faults again. */
+	ovc_host_quiesce(host);
+	for (size_t i = 0; i < map->nr; i++)
+		if (map->regions[i] != region)
+			map->regions[nr++] = map->regions[i];
+	map->nr = nr;
+	atomic_store(&host->map, map);
+}
+
+/* ---- events ----------------------------------------------------------------------------- */
+
+void ovc_event_post(struct ovc_host *host, int type, int error,
+		    const struct ovc_vm *vm, const struct ovc_region *region,
+		    uint64_t idx, uint64_t nr)
+{
+	for (unsigned i = 0; i < OVC_MAX_EVENTS; i++) {
+		struct ovc_queued_event *q = &host->events[i];
+		int is = OVC_SLOT_FREE;
+
+		if (!atomic_compare_exchange_strong(&q->state, &is,
+						    OVC_SLOT_BUSY))
+			continue;
+		q->type = type;
+		q->error = error;
+		q->vm_index = vm ? vm->index : OVC_MAX_VMS;
+		q->addr = region ? ovc_page_addr(region, idx) : NULL;
+		q->gpa = region ? region->gpa + idx * OVC_PAGE : 0;
+		q->len = nr * OVC_PAGE;
+		atomic_store(&q->state, OVC_SLOT_READY);
+		atomic_store(&host->have_events, true);
+		ovc_kick_always(host);
+		return;
+	}
+	atomic_fetch_add(&host->events_lost, 1);
+}
+
+/* ---- creation ------------------------------------------------------------------------------ */
+
+static int set_reserve(struct ovc_host *host, uint64_t budget, uint64_t asked)
+{
+	uint64_t reserve = asked;
+
+	if (!reserve) {
+		reserve = budget / 64;
+		reserve = reserve < 2 * MIB ? 2 * MIB : reserve;
+		reserve = reserve > 256 * MIB ? 256 * MIB : reserve;
+	}
+	if (budget < LEAST_BUDGET)
+		return ovc_fail(-EINVAL, "budget %llu is below 8 MiB",
+				(unsigned long long)budget);
+	if (reserve >= budget - budget / 2)
+		return ovc_fail(-EINVAL,
+				"reserve %llu is half of the budget %llu or "
+				"more",
+				(unsigned long long)reserve,
+				(unsigned long long)budget);
+	atomic_store(&host->budget, budget);
+	atomic_store(&host->reserve, reserve);
+	return 0;
+}
+
+static int open_uffd(struct ovc_host *host, int given)
+{
+	struct ovc_uffd_features *f = &host->uffd_features;
+
+	f->move = !(host->without & OVC_FEATURE_MOVE);
+	f->poison = !(host->without & OVC_FEATURE_POISON);
+	f->minor = !(host->without & OVC_FEATURE_MINOR);
+	/* Written pages are found by the scan only. */
+	f->wp_async = !(host->without & OVC_FEATURE_WP_ASYNC) &&
+		      host->pagemap.scan;
+	host->uffd = ovc_uffd_open(given, f);
+	if (host->uffd >= 0)
+		return 0;
+	if (host->uffd == -EPERM || host->uffd == -EACCES)
+		return ovc_fail(-EPERM, "userfaultfd is not permitted: be "
+					"root, have CAP_SYS_PTRACE, be allowed "
+					"to open /dev/userfaultfd, or pass a "
+					"descriptor in options.userfaultfd");
+	return ovc_fail(host->uffd, "userfaultfd: %s", strerror(-host->uffd));
+}
+
+/*
+ * The window is registered, since pages move into registered memory only. Whether
+ * the kernel really moves, also what was only read (the zero page), is tried out.
+ */
+static bool try_move(struct ovc_host *host, char *window)
+{
+	void *page;
+	size_t done;
+	bool ok;
+
+	if (ovc_pages_reserve(2 * OVC_PAGE, &page))
+		return false;
+	((volatile char *)page)[0] = 1;
+	(void)((volatile char *)page)[OVC_PAGE];
+	ok = !ovc_uffd_register(host->uffd, window, host->ring.cap * OVC_PAGE,
+				false, false) &&
+	     !ovc_uffd_move(host->uffd, window, page, 2 * OVC_PAGE, &done);
+	ovc_pages_release(page, 2 * OVC_PAGE);
+	ovc_pages_dontneed(window, 2 * OVC_PAGE);
+	return ok;
+}
+
+static int make_ring(struct ovc_host *host)
+{
+	struct ovc_staging *s = &host->ring;
+	uint64_t share = atomic_load(&host->budget) / OVC_PAGE / 4;
+	int error;
+
+	s->cap = share < RING_LEAST ? RING_LEAST : share;
+	s->cap = s->cap > RING_MOST ? RING_MOST : s->cap;
+	error = ovc_pages_reserve(s->cap * OVC_PAGE, (void **)&s->window);
+	if (error)
+		return error;
+	if (host->uffd_features.move)
+		s->window_registered = try_move(host, s->window);
+	if (host->uffd_features.move && !s->window_registered) {
+		ovc_uffd_unregister(host->uffd, s->window, s->cap * OVC_PAGE);
+		host->uffd_features.move = false;
+	}
+	/* mremap leaves a mapping for each run: stay far from the limit. */
+	if (!s->window_registered && s->cap > 8192) {
+		ovc_pages_release(s->window + 8192 * OVC_PAGE,
+				  (s->cap - 8192) * OVC_PAGE);
+		s->cap = 8192;
+	}
+	return ovc_pages_reserve(s->cap * sizeof(*s->entries),
+				 (void **)&s->entries);
+}
+
+static int make_buffers(struct ovc_host *host, unsigned nr)
+{
+	uint64_t holds = (uint64_t)nr * OVC_HOLDS;
+	uint64_t pages = holds + ovc_faulter_buffer_pages(host, nr) * nr;
+	int error = ovc_pages_reserve(ZEROS, (void **)&host->zeros);
+
+	host->holds = ovc_meta_zalloc(holds * sizeof(*host->holds));
+	if (!host->holds)
+		error = -ENOMEM;
+	if (!error)
+		error = ovc_pages_reserve(holds * OVC_PAGE,
+					  (void **)&host->hold_frames);
+	host->hold_frames_len = holds * OVC_PAGE;
+	host->buffers = pages * OVC_PAGE;
+	return error;
+}
+
+static int start_threads(struct ovc_host *host, unsigned asked)
+{
+	bool threads = !ovc_host_dispatched(host);
+	unsigned nr = ovc_cpus() < 8 ? ovc_cpus() : 8;
+	int error;
+
+	if (asked)
+		nr = asked;
+	if (!threads)
+		nr = 1;
+	host->fault_wake = ovc_notify_create();
+	if (host->fault_wake < 0)
+		return host->fault_wake;
+	host->reclaim_wake = ovc_notify_create();
+	if (host->reclaim_wake < 0)
+		return host->reclaim_wake;
+	error = make_buffers(host, nr);
+	ovc_host_recount(host);
+	for (unsigned i = 0; !error && i < nr; i++) {
+		error = ovc_faulter_create(host, i, threads, nr,
+					   threads ? ovc_cpu(i) : -1,
+					   &host->faulters[i]);
+		host->nr_faulters += !error;
+	}
+	if (!error)
+		error = ovc_reclaim_create(host, threads, &host->reclaim);
+	return error;
+}
+
+static void note_features(struct ovc_host *host)
+{
+	const struct ovc_uffd_features *f = &host->uffd_features;
+	struct ovc_ring *ring = ovc_faulter_ring(host->faulters[0]);
+	uint32_t bits = OVC_FEATURE_DIRECT_IO | OVC_FEATURE_TMPFILE;
+
+	bits &= ~host->without;
+	bits |= f->move ? OVC_FEATURE_MOVE : 0;
+	bits |= f->poison ? OVC_FEATURE_POISON : 0;
+	bits |= f->minor ? OVC_FEATURE_MINOR : 0;
+	bits |= f->wp_async ? OVC_FEATURE_WP_ASYNC : 0;
+	bits |= host->pagemap.scan ? OVC_FEATURE_PAGEMAP_SCAN : 0;
+	bits |= host->batch_advise ? OVC_FEATURE_BATCH_ADVISE : 0;
+	bits |= ovc_ring_is_uring(ring) ? OVC_FEATURE_IO_URING : 0;
+	bits |= ovc_ring_has_buffers(ring) ? OVC_FEATURE_FIXED_BUFS : 0;
+	bits |= ovc_ring_has_files(ring) ? OVC_FEATURE_FIXED_FILES : 0;
+	bits |= ovc_meta_is_jemalloc() ? OVC_FEATURE_JEMALLOC : 0;
+	host->features = bits;
+	for (unsigned i = 0; i < 32; i++)
+		if (ovc_feature_name(1u << i))
+			ovc_log(host, OVC_LOG_DEBUG, "feature %s: %s",
+				ovc_feature_name(1u << i),
+				bits & 1u << i ? "used" : "not used");
+}
+
+static int make_epoll(struct ovc_host *host)
+{
+	/* Reclaim says how long it can wait; a timer keeps that promise. */
+	int timer = host->timer = ovc_timer_create();
+	int fds[] = { host->uffd,
+		      host->fault_wake,
+		      host->reclaim_wake,
+		      ovc_faulter_ring_fd(host->faulters[0]),
+		      ovc_ring_fd(ovc_reclaim_ring(host->reclaim)),
+		      timer };
+
+	if (timer < 0)
+		return timer;
+	host->epoll = ovc_poll_create(fds, sizeof(fds) / sizeof(fds[0]));
+	return host->epoll < 0 ? host->epoll : 0;
+}
+
+static int build(struct ovc_host *host, const struct ovc_host_options *o)
+{
+	int error = set_reserve(host, o->budget, o->reserve);
+
+	if (error)
+		return error;
+	error = ovc_pagemap_open(&host->pagemap,
+				 !(host->without & OVC_FEATURE_PAGEMAP_SCAN));
+	if (error)
+		return ovc_fail(error, "/proc/self/pagemap: %s",
+				strerror(-error));
+	host->batch_advise = !(host->without & OVC_FEATURE_BATCH_ADVISE) &&
+			     ovc_pages_can_batch();
+	error = open_uffd(host, o->userfaultfd);
+	if (error)
+		return error;
+	error = make_ring(host);
+	if (!error)
+		error = ovc_host_remap(host);
+	if (!error)
+		error = start_threads(host, o->fault_threads);
+	if (!error)
+		note_features(host);
+	if (!error && ovc_host_dispatched(host))
+		error = make_epoll(host);
+	if (error)
+		return ovc_fail(error, "host_create: %s", strerror(-error));
+	ovc_host_recount(host);
+	if (atomic_load(&host->allowed) <
+	    2 * atomic_load(&host->reserve) / OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"budget: after %llu KiB for the library itself "
+				"less than twice the reserve is left; raise "
+				"it, or have fewer fault threads",
+				(unsigned long long)(ovc_host_metadata(host) +
+						     host->buffers) >>
+					10);
+	return 0;
+}
+
+/* Undoes what was built, whole or in part. No VM is left. */
+static void take_apart(struct ovc_host *host, int keep_fd)
+{
+	atomic_store(&host->stop, true);
+	if (host->fault_wake >= 0)
+		ovc_notify_post(host->fault_wake);
+	if (host->reclaim_wake >= 0)
+		ovc_notify_post(host->reclaim_wake);
+	ovc_reclaim_destroy(&host->reclaim);
+	for (unsigned i = 0; i < host->nr_faulters; i++)
+		ovc_faulter_destroy(&host->faulters[i]);
+	ovc_meta_free(atomic_load(&host->map));
+	if (host->uffd != keep_fd)
+		ovc_fd_close(host->uffd);
+	ovc_pages_release(host->ring.window, host->ring.cap * OVC_PAGE);
+	ovc_pages_release(host->ring.entries,
+			  host->ring.cap * sizeof(struct ovc_entry));
+	ovc_pages_release(host->hold_frames, host->hold_frames_len);
+	ovc_pages_release(host->zeros, ZEROS);
+	ovc_meta_free(host->holds);
+	ovc_pagemap_close(&host->pagemap);
+	ovc_fd_close(host->epoll);
+	ovc_fd_close(host->timer);
+	ovc_fd_close(host->fault_wake);
+	ovc_fd_close(host->reclaim_wake);
+	pthread_mutex_destroy(&host->control);
+	ovc_meta_free(host);
+}
+
+int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
+{
+	struct ovc_host *host = ovc_meta_zalloc(sizeof(*host));
+	int error;
+
+	if (!host)
+		return ovc_fail(-ENOMEM, "host_create: out of memory");
+	host->uffd = host->epoll = host->timer = host->pagemap.fd = -1;
+	host->fault_wake = host->reclaim_wake = -1;
+	pthread_mutex_init(&host->control, NULL);
+	host->flags = o->flags;
+	host->without = o->without;
+	host->reserve_asked = o->reserve;
+	host->event = o->event;
+	host->log = o->log;
+	host->opaque = o->opaque;
+	error = build(host, o);
+	if (error)
+		take_apart(host, o->userfaultfd);
+	else
+		*hostp = host;
+	return error;
+}
+
+void ovc_host_unbuild(struct ovc_host *host)
+{
+	take_apart(host, -1);
+}
+
+int ovc_host_resize(struct ovc_host *host, uint64_t budget)
+{
+	int error;
+
+	ovc_control_lock(host);
+	error = set_reserve(host, budget, host->reserve_asked);
+	ovc_host_recount(host);
+	ovc_control_unlock(host);
+	ovc_kick_always(host);
+	return error;
+}
+
+void ovc_host_step(struct ovc_host *host)
+{
+	bool late;
+	int wait;
+
+	ovc_notify_clear(host->fault_wake);
+	ovc_notify_clear(host->reclaim_wake);
+	ovc_notify_clear(host->timer);
+	atomic_store(&host->kicked, false);
+	while (step_faulter(host))
+		;
+	late = ovc_ring_behind(ovc_faulter_ring(host->faulters[0]));
+	ovc_control_lock(host);
+	wait = ovc_reclaim_step(host->reclaim);
+	ovc_control_unlock(host);
+	ovc_reclaim_deliver(host->reclaim);
+	ovc_timer_set(host->timer, late && (wait < 0 || wait > 1) ? 1 : wait);
+}

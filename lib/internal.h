@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The file to read first: vocabulary, structs, threads, locks, invariants.
+ *
+ * Vocabulary
+ *   page       4 KiB of a region, known by (region, index)
+ *   stage      take pages from the guest without freeing them: its next touch
+ *              faults, and the library can still read them
+ *   ring       the staged pages, oldest first; for anonymous memory the ring's
+ *              window holds the frames themselves
+ *   settle     decide where a staged page lives from now on (nowhere, or a slot)
+ *              and free its frame
+ *   put back   give a staged page to the guest again, untouched
+ *   fill       give an absent page its bytes
+ *   slot       4 KiB of a swap file
+ *   hold       keep one page of a read-ahead window back, so that its touch tells
+ *              that the guest got there
+ *
+ * Flow: one way out, reclaim.c (stage.c, settle.c, window.c); one way in, fault.c and
+ * pager.c (fault, page, fill). The page word (page.h) says where the bytes are.
+ *
+ * Threads
+ *   fault/N    drain the userfaultfd, read slots on a ring of their own, fill.
+ *              Take no lock, allocate nothing, call no user code, touch no guest
+ *              memory.
+ *   reclaim    stages, classifies, writes, settles, on a ring of its own; starts
+ *              tracking; calls the VMM's event function. The only one that takes
+ *              slots and ring positions. Never waits for a fault thread.
+ *   callers    see overcommit.h
+ *   In dispatch mode the first two are steps that ovc_host_dispatch() takes.
+ *
+ * Locks, in this order
+ *   host->control   mutex: control calls and each step of reclaim. Protects the
+ *                   lists of VMs and regions, swap files, the staging ring.
+ *   A fault thread finds regions in host->map, which control replaces whole; the
+ *   old map is freed when every fault thread has been seen outside of a step
+ *   (ovc_faulter_steps()).
+ *
+ * Invariants
+ *   used      = pages of guests that are RESIDENT, CLEAN or charged ahead by who
+ *               is filling them + frames of the ring that are not released yet
+ *   used     <= allowed, but for put_back, by at most OVC_LEFTOVER_MAX pages
+ *   allowed   = (budget - metadata - buffers) / page
+ *   ring: tail <= next <= head <= tail + cap; [next, head) waits, [tail, next) is
+ *   being settled. A position is used again only when no word names it.
+ *   A slot is owned by the page word that names it, or by the ring entry that
+ *   does; who exchanges it out of the entry owns it.
+ */
+#ifndef OVC_INTERNAL_H
+#define OVC_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#include "overcommit.h"
+#pragma GCC visibility pop
+#include "page.h"
+#include "policy/clock.h"
+#include "policy/stream.h"
+#include "stat.h"
+#include "store/swap.h"
+#include "sys/pages.h"
+#include "sys/ring.h"
+#include "sys/thread.h"
+#include "sys/uffd.h"
+
+#define OVC_PAGE	 ((size_t)OVC_PAGE_SIZE)
+#define OVC_CHUNK	 64   /* pages that the clock's hand looks at at once */
+#define OVC_MAX_VMS	 1000 /* a host */
+#define OVC_MAX_REGIONS	 100  /* a VM */
+#define OVC_MAX_FAULTERS 64   /* a host */
+#define OVC_LEFTOVER_MAX 1024 /* frames left in the ring by put_back */
+#define OVC_NO_SLOT	 UINT64_MAX /* of a ring entry */
+
+struct ovc_memory;
+
+/* What went in and out, of a VM and summed for the host: pages, relaxed. */
+struct ovc_counters {
+	_Atomic uint64_t faults, faults_waited, swap_in, swap_out, clean, zero,
+		put_back, readahead, read_errors, write_errors;
+};
+
+struct ovc_region {
+	struct ovc_vm *vm;
+	const struct ovc_memory *memory;
+	char *base;
+	uint64_t nr; /* pages */
+	uint64_t gpa;
+	uint32_t id; /* for stream detection */
+	int memfd;   /* -1: anonymous */
+	uint64_t memfd_offset;
+	char *view; /* memfd: our own mapping of it */
+	ovc_word *words;
+	_Atomic uint64_t *touched; /* a bit for each page of words in use */
+	uint64_t hand;		   /* of the clock */
+	_Atomic bool tracked;	   /* registered and adopted */
+	bool registered;
+	bool leaving; /* being removed: stage nothing more */
+};
+
+struct ovc_vm {
+	struct ovc_host *host;
+	char name[64];
+	unsigned index;	       /* in host->vms, and of its file in the rings */
+	struct ovc_swap *swap; /* NULL: none */
+	bool sparse;
+	uint64_t swap_size;	/* as asked for, bytes; 0: follow the regions */
+	_Atomic uint64_t limit; /* pages, 0: none */
+	struct ovc_region *regions[OVC_MAX_REGIONS];
+	unsigned nr_regions, hand;
+	uint64_t configured; /* pages */
+	_Atomic uint64_t resident, staged, swapped, poisoned,
+		pinned; /* pages */
+	/* Held by a discard from its look at the pins to its end, and while
+	 * pins are added: no page is both pinned and dropped. Comes before
+	 * host->control. */
+	pthread_mutex_t pinning;
+	_Atomic bool starved; /* a fault found no memory */
+	_Atomic bool leaving; /* no budget any more: all comes back */
+	struct ovc_counters count;
+	struct ovc_hist latency;
+	/* swap-out failing: not tried again before this time */
+	uint64_t retry_at;
+	_Atomic int write_error; /* now; 0: works */
+	_Atomic int last_error;	 /* the last there was */
+	/* of recent clean pages staged, how many still were: see pager.c */
+	_Atomic uint32_t clean_kept, clean_lost;
+};
+
+/* One staged page. */
+struct ovc_entry {
+	struct ovc_region *region; /* NULL: done */
+	_Atomic uint64_t slot;	   /* good copy in swap, or OVC_NO_SLOT */
+	uint64_t wslot;		   /* being written to */
+	uint64_t idx : 40;
+	uint64_t frame : 1;   /* the window has a frame here */
+	uint64_t busy : 1;    /* a write, or a drop, is under way */
+	uint64_t settled : 1; /* the frame is of no more use */
+};
+
+struct ovc_staging {
+	uint64_t cap;		   /* pages */
+	uint64_t head, next, tail; /* free-running */
+	uint64_t high;		   /* entries ever used, at most cap */
+	struct ovc_entry *entries;
+	char *window; /* anonymous frames */
+	bool window_registered;
+	_Atomic uint64_t leftover; /* frames whose page was put back */
+};
+
+/* A page held back by read-ahead; its ring position is cap + its index. */
+struct ovc_hold {
+	struct ovc_region *_Atomic region;
+	uint64_t idx;
+	_Atomic uint64_t slot;
+};
+
+/* The sorted table of regions that fault threads search. */
+struct ovc_map {
+	size_t nr;
+	struct ovc_region *regions[];
+};
+
+/*
+ * Events and prefetch requests wait in small tables whose slots are taken by one
+ * compare-and-swap, so that a fault thread can post without a lock.
+ */
+enum ovc_slot_state { OVC_SLOT_FREE, OVC_SLOT_BUSY, OVC_SLOT_READY };
+
+struct ovc_request {
+	_Atomic int state;
+	struct ovc_region *_Atomic region;
+	uint64_t idx, nr;
+};
+
+#define OVC_MAX_REQUESTS 256
+#define OVC_MAX_EVENTS	 64
+#define OVC_HOLDS	 32 /* of each fault thread */
+
+struct ovc_queued_event {
+	_Atomic int state;
+	int type, error;
+	unsigned vm_index;
+	void *addr;
+	uint64_t gpa;
+	size_t len;
+};
+
+struct ovc_faulter; /* fault.c */
+struct ovc_reclaim; /* reclaim.c */
+
+struct ovc_host {
+	uint32_t flags, without;
+	uint32_t features;
+	int uffd;
+	struct ovc_uffd_features uffd_features;
+	struct ovc_pagemap pagemap;
+	bool batch_advise;
+
+	_Atomic uint64_t budget, reserve;	/* bytes */
+	_Atomic uint64_t used, allowed, pinned; /* pages */
+	_Atomic uint64_t tables;  /* bytes of sparse tables touched */
+	uint64_t buffers;	  /* bytes */
+	_Atomic uint64_t evicted; /* pages so far: the clock's time */
+
+	pthread_mutex_t control;
+	_Atomic int control_waiting;
+	struct ovc_vm *vms[OVC_MAX_VMS];
+	unsigned nr_vms, hand;
+	unsigned end; /* behind the last of vms that is in use */
+	uint32_t next_region_id, next_name;
+	struct ovc_map *_Atomic map;
+	_Atomic bool tracked; /* some VM is */
+
+	struct ovc_staging ring;
+	struct ovc_hold *holds; /* OVC_HOLDS for each faulter */
+	char *hold_frames;
+	size_t hold_frames_len;
+	char *zeros; /* reads as zero, 512 KiB */
+
+	struct ovc_faulter *faulters[OVC_MAX_FAULTERS];
+	unsigned nr_faulters;
+	_Atomic bool solo; /* fault thread 0 serves alone: see fault.c */
+	struct ovc_reclaim *reclaim;
+	struct ovc_streams streams;
+
+	int fault_wake;	  /* eventfd: prefetch waiting, or stop */
+	int reclaim_wake; /* eventfd */
+	_Atomic bool kicked, stop;
+	_Atomic bool changed;  /* for the monitor: look again */
+	int epoll, timer;      /* dispatch mode */
+	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
+	uint64_t reserve_asked;
+
+	struct ovc_request requests[OVC_MAX_REQUESTS];
+	_Atomic bool have_requests;
+	struct ovc_queued_event events[OVC_MAX_EVENTS];
+	_Atomic bool have_events;
+	_Atomic uint64_t events_lost;
+
+	void (*event)(const struct ovc_event *event, void *opaque);
+	void (*log)(int level, const char *line, void *opaque);
+	void *opaque;
+
+	struct ovc_counters count;
+	struct ovc_hist latency;
+};
+
+/* ---- error.c: sentences ---------------------------------------------- */
+
+/* Sets ovc_error() and returns `error`. */
+__attribute__((format(printf, 2, 3))) int ovc_fail(int error, const char *fmt,
+						   ...);
+__attribute__((format(printf, 3, 4))) void
+ovc_log(struct ovc_host *host, int level, const char *fmt, ...);
+
+/* ---- host.c ---------------------------------------------------------- */
+
+static inline bool ovc_host_dispatched(const struct ovc_host *host)
+{
+	return host->flags & OVC_HOST_DISPATCH;
+}
+
+/* Takes host->control from a caller, ahead of the reclaim thread's next step. */
+void ovc_control_lock(struct ovc_host *host);
+void ovc_control_unlock(struct ovc_host *host);
+
+/* Pages that may be charged, from the budget and what we use ourselves. */
+void ovc_host_recount(struct ovc_host *host);
+uint64_t ovc_host_metadata(const struct ovc_host *host);
+
+/* Builds host->map anew; the old one is freed once no fault thread reads it.
+ * Needs control. */
+int ovc_host_remap(struct ovc_host *host);
+
+/* Waits until no fault thread is in the step that it was in. */
+void ovc_host_quiesce(struct ovc_host *host);
+
+/* Takes a region out of the map where no new map could be made. Needs control. */
+void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region);
+
+/* The region that holds an address; NULL if none. Fault threads within a step,
+ * others with control. */
+struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr);
+
+/* Charges nr pages against the budget and the VM's limit. */
+bool ovc_charge(struct ovc_vm *vm, uint64_t nr);
+void ovc_charge_force(struct ovc_vm *vm, uint64_t nr);
+void ovc_uncharge(struct ovc_host *host, uint64_t nr);
+
+/* Room above half of the reserve: may we bring in what nobody touched yet? */
+bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr);
+
+/* Wakes reclaim if memory is short. Any thread, no lock. */
+void ovc_kick(struct ovc_host *host);
+void ovc_kick_always(struct ovc_host *host);
+void ovc_wake_faulters(struct ovc_host *host);
+
+/* A caller that must wait for another thread does this between two looks; in
+ * dispatch mode it does the other thread's work. */
+void ovc_host_pause(struct ovc_host *host, unsigned round);
+
+/* Queues an event for the VMM; drops (and counts) it when too many wait. Any
+ * thread, no lock. */
+void ovc_event_post(struct ovc_host *host, int type, int error,
+		    const struct ovc_vm *vm, const struct ovc_region *region,
+		    uint64_t idx, uint64_t nr);
+
+/* ---- region.c -------------------------------------------------------- */
+
+int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
+		      struct ovc_region **regionp);
+void ovc_region_free(struct ovc_region *region);
+
+/* Begins to track: registers with userfaultfd, adopts what is resident. Needs
+ * control. */
+int ovc_region_track(struct ovc_region *region);
+
+/* Brings everything back (or not), unregisters. Needs control. Returns 0, or
+ * -EIO where pages stay poisoned. */
+int ovc_region_untrack(struct ovc_region *region, bool throw_away);
+
+/* Bytes of a VM that are resident, tracked or not. Needs control. */
+uint64_t ovc_vm_resident(const struct ovc_vm *vm);
+
+/* Bytes resident of a region that is not tracked. */
+uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
+
+/* To be called before the word of a page changes from EMPTY: counts the table's
+ * memory that this touches. */
+void ovc_region_touch(struct ovc_region *region, uint64_t idx);
+
+static inline char *ovc_page_addr(const struct ovc_region *r, uint64_t idx)
+{
+	return r->base + idx * OVC_PAGE;
+}
+
+/* ---- probation: pages that came in cold, oldest first ----------------- */
+
+#define OVC_PROBATION 2048 /* of each fault thread; a power of two */
+
+/* One writer (a fault thread), one reader (reclaim). What does not fit is left
+ * to the clock's hand. */
+struct ovc_probation {
+	_Atomic uint64_t head, tail;
+	struct {
+		struct ovc_region *region;
+		uint64_t idx;
+	} page[OVC_PROBATION];
+};
+
+struct ovc_probation *ovc_faulter_probation(struct ovc_faulter *f);
+
+/* ---- fault.c --------------------------------------------------------- */
+
+/* The n-th of nr; bound to a CPU where cpu is one. */
+int ovc_faulter_create(struct ovc_host *host, unsigned n, bool thread,
+		       unsigned nr, int cpu, struct ovc_faulter **fp);
+void ovc_faulter_destroy(struct ovc_faulter **fp);
+bool ovc_faulter_step(struct ovc_faulter *f); /* true: did something */
+/* Odd while in a step, in which it may look at regions; each step differs. */
+uint64_t ovc_faulter_steps(const struct ovc_faulter *f);
+int ovc_faulter_ring_fd(const struct ovc_faulter *f);
+struct ovc_ring *ovc_faulter_ring(struct ovc_faulter *f);
+uint64_t ovc_faulter_buffer_pages(const struct ovc_host *host, unsigned nr);
+
+/* ---- reclaim.c, push.c, events.c --------------------------------------- */
+
+int ovc_reclaim_create(struct ovc_host *host, bool thread,
+		       struct ovc_reclaim **rp);
+void ovc_reclaim_destroy(struct ovc_reclaim **rp);
+struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *r);
+
+/* Does what is to do now. Returns for how many milliseconds there is nothing more
+ * unless somebody calls: 0 for at once, -1 for ever. Needs control. */
+int ovc_reclaim_step(struct ovc_reclaim *r);
+
+/* Hands queued events to the VMM. Needs no lock. */
+void ovc_reclaim_deliver(struct ovc_reclaim *r);
+
+/* Stages what can be of a range and settles it; returns when done: 0, or the
+ * errno of a write that failed. Needs no lock. */
+int ovc_reclaim_range(struct ovc_region *region, uint64_t idx, uint64_t nr);
+
+/* Frees frames of the ring that are of no more use. Needs control. */
+void ovc_reclaim_tidy(struct ovc_reclaim *r);
+
+/* Forgets all about a region whose pages were brought back. Needs control. */
+void ovc_reclaim_forget(struct ovc_reclaim *r, struct ovc_region *region);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private anonymous memory.
+ *
+ * Staging moves the page tables' entries into the ring's window; no byte is
+ * copied. UFFDIO_MOVE does it for runs of pages; before Linux 6.8 (or where it is
+ * switched off) mremap with MREMAP_DONTUNMAP does, which leaves a mapping for each
+ * run in the window, so that the window is mapped anew when it is released.
+ *
+ * Clean pages: the written bits are asked for before the move, since the move loses
+ * them. A write that falls between the two makes the bytes differ from the slot's,
+ * which settle.c finds by the slot's checksum: it looks at every staged page that
+ * it takes for clean. Both must agree before a write is spared.
+ *
+ * Failures: a page that the kernel will not move (pinned for direct I/O: EBUSY)
+ * stays with the guest and says so; pages around it are moved.
+ *
+ * A put back copies. To move would spare the copy and a frame until the window is
+ * released, but costs more than the copy while other CPUs run the guest, for the
+ * flush of their TLBs, and could not be write-protected in one step.
+ */
+#include "memory/memory.h"
+
+#include <errno.h>
+
+static char *window(struct ovc_region *r, uint64_t pos)
+{
+	return r->vm->host->ring.window + pos * OVC_PAGE;
+}
+
+static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	(void)idx;
+	return window(r, pos);
+}
+
+/* Marks as not clean what was written since it got its slot. */
+static void ask_written(struct ovc_region *r, struct ovc_taken *t, size_t nr)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t first = t[0].idx, span = t[nr - 1].idx - first + 1;
+	uint8_t bits[OVC_CHUNK];
+	bool any = false, known;
+
+	for (size_t i = 0; i < nr; i++)
+		any |= t[i].clean;
+	if (!any)
+		return;
+	known = host->uffd_features.wp_async && span <= OVC_CHUNK &&
+		!ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), span,
+				 bits);
+	for (size_t i = 0; i < nr; i++)
+		t[i].clean &= known &&
+			      !(bits[t[i].idx - first] & OVC_PAGES_WRITTEN);
+}
+
+static size_t run_length(const struct ovc_taken *t, size_t nr)
+{
+	size_t n = 1;
+
+	while (n < nr && t[n].idx == t[0].idx + n && t[n].pos == t[0].pos + n)
+		n++;
+	return n;
+}
+
+static int move(struct ovc_region *r, const struct ovc_taken *t, size_t nr,
+		size_t *moved)
+{
+	struct ovc_host *host = r->vm->host;
+	char *from = ovc_page_addr(r, t->idx), *to = window(r, t->pos);
+	size_t bytes = 0;
+	int error;
+
+	if (host->ring.window_registered) {
+		error = ovc_uffd_move(host->uffd, to, from, nr * OVC_PAGE,
+				      &bytes);
+	} else {
+		error = ovc_pages_move_away(from, to, nr * OVC_PAGE);
+		bytes = error ? 0 : nr * OVC_PAGE;
+	}
+	*moved = bytes / OVC_PAGE;
+	return error;
+}
+
+static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
+{
+	ask_written(r, t, nr);
+	for (size_t i = 0; i < nr;) {
+		size_t run = run_length(t + i, nr - i), moved;
+		int error = move(r, t + i, run, &moved);
+
+		for (size_t k = 0; k < moved; k++)
+			t[i + k].error = 0;
+		i += moved;
+		if (error)
+			t[i++].error = error; /* go on behind it */
+	}
+}
+
+static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
+{
+	uint64_t done;
+
+	return ovc_memory_fill(r, idx, window(r, pos), 1, wp, &done);
+}
+
+static int drop(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	(void)r;
+	(void)idx;
+	(void)nr;
+	return 0;
+}
+
+/*
+ * A read gets the kernel's zero page, which costs nothing until written; a write
+ * gets a frame at once, for it would fault again otherwise.
+ */
+static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
+{
+	struct ovc_host *host = r->vm->host;
+	char *addr = ovc_page_addr(r, idx);
+	int error = 0;
+
+	while (nr && !error) {
+		size_t done;
+
+		if (write)
+			error = ovc_uffd_copy(host->uffd, addr, host->zeros,
+					      nr * OVC_PAGE, false, &done);
+		else
+			error = ovc_uffd_zeropage(host->uffd, addr,
+						  nr * OVC_PAGE, &done);
+		if (error == -EEXIST) { /* there already: wake and go on */
+			ovc_uffd_wake(host->uffd, addr + done, OVC_PAGE);
+			done += OVC_PAGE;
+			error = 0;
+		}
+		addr += done;
+		nr -= done / OVC_PAGE;
+	}
+	return error;
+}
+
+static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return ovc_pages_dontneed(ovc_page_addr(r, idx), nr * OVC_PAGE);
+}
+
+static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		   uint8_t *bits)
+{
+	return ovc_pagemap_get(&r->vm->host->pagemap, ovc_page_addr(r, idx), nr,
+			       bits);
+}
+
+const struct ovc_memory ovc_memory_anon = {
+	.name = "anon",
+	.stage = stage,
+	.view = view,
+	.put_back = put_back,
+	.drop = drop,
+	.zero = zero,
+	.discard = discard,
+	.poison = ovc_memory_poison,
+	.present = present,
+	.frames_in_window = true,
+};

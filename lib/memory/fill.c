@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What both kinds of memory have in common: filling an absent page by copy, and
+ * what is left of a page that is lost. A page that is there already (EEXIST) means
+ * that somebody was faster, which the page words rule out, so that it is an error
+ * here, but for a memfd: see fill_cached().
+ */
+#include "memory/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sys/memfd.h"
+
+/* The page cache has a page of a memfd where there should be none: what was
+ * punched out failed to go, or another mapping touched it. It gets our bytes. */
+static int fill_cached(struct ovc_region *r, uint64_t idx, const char *src,
+		       bool wp)
+{
+	size_t bytes;
+
+	memcpy(r->view + idx * OVC_PAGE, src, OVC_PAGE);
+	return ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
+				 OVC_PAGE, wp, &bytes);
+}
+
+int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
+		    uint64_t nr, bool wp, uint64_t *done)
+{
+	const char *from = src;
+	int error = 0;
+
+	for (*done = 0; *done < nr && !error;) {
+		size_t bytes;
+
+		error = ovc_uffd_copy(r->vm->host->uffd,
+				      ovc_page_addr(r, idx + *done),
+				      from + *done * OVC_PAGE,
+				      (nr - *done) * OVC_PAGE, wp, &bytes);
+		*done += bytes / OVC_PAGE;
+		if (error != -EEXIST || !r->view)
+			continue;
+		error = fill_cached(r, idx + *done, from + *done * OVC_PAGE,
+				    wp);
+		*done += !error;
+	}
+	return error;
+}
+
+int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_host *host = r->vm->host;
+	char *addr = ovc_page_addr(r, idx);
+	int error = -ENOSYS;
+
+	if (host->uffd_features.poison)
+		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
+	/* The marker of a write protection, which a clean page of a memfd left
+	 * behind, is in the way: the kernel overwrites none with poison. */
+	if (error == -EEXIST && r->view &&
+	    !ovc_uffd_unprotect(host->uffd, addr, OVC_PAGE))
+		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
+	if (error && error != -EEXIST) {
+		error = ovc_pages_forbid(addr, OVC_PAGE);
+		ovc_uffd_wake(host->uffd, addr, OVC_PAGE);
+	}
+	return error;
+}
+
+void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_host *host = r->vm->host;
+	char *addr = ovc_page_addr(r, idx);
+	int error;
+
+	if (host->uffd_features.poison) {
+		/* To punch a memfd would not take the marker away. */
+		ovc_pages_dontneed(addr, OVC_PAGE);
+		return;
+	}
+	if (r->memfd >= 0)
+		error = ovc_memfd_remap(r->memfd,
+					r->memfd_offset + idx * OVC_PAGE, addr,
+					OVC_PAGE);
+	else
+		error = ovc_pages_refresh(addr, OVC_PAGE);
+	if (!error)
+		error = ovc_uffd_register(host->uffd, addr, OVC_PAGE,
+					  r->memfd >= 0,
+					  host->uffd_features.wp_async);
+	if (error)
+		ovc_log(host, OVC_LOG_ERROR,
+			"%s: a poisoned page that was discarded stays "
+			"inaccessible (error %d)",
+			r->vm->name, -error);
+}

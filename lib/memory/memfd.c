@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory of a memfd, mapped shared.
+ *
+ * Staging unmaps the guest's pages; the page cache keeps the frames, and we read
+ * them through a mapping of our own, the view. Many scattered pages go with one
+ * flush of the TLBs (process_madvise). A put back maps the page again
+ * (UFFDIO_CONTINUE); nothing is copied. A dropped page is punched out of the file.
+ *
+ * Clean pages: the kernel leaves a marker where it unmaps a page that was still
+ * write-protected, in the same step that unmaps it. Who asks afterwards cannot miss
+ * a write.
+ *
+ * The view must be read only while the page word makes sure that the page is
+ * there: reading a hole through it would allocate a page that nobody counts.
+ */
+#include "memory/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sys/memfd.h"
+
+static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	(void)pos;
+	return r->view + idx * OVC_PAGE;
+}
+
+static void ask_marked(struct ovc_region *r, struct ovc_taken *t, size_t nr)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t first = t[0].idx, span = t[nr - 1].idx - first + 1;
+	uint8_t bits[OVC_CHUNK];
+	bool any = false, known;
+
+	for (size_t i = 0; i < nr; i++)
+		any |= t[i].clean;
+	if (!any)
+		return;
+	known = host->uffd_features.wp_async && span <= OVC_CHUNK &&
+		!ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), span,
+				 bits);
+	for (size_t i = 0; i < nr; i++)
+		t[i].clean &= known &&
+			      (bits[t[i].idx - first] & OVC_PAGES_MARKED);
+}
+
+static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
+{
+	struct iovec iov[OVC_CHUNK] = { { 0 } };
+	size_t runs = 0;
+	int error;
+
+	for (size_t i = 0; i < nr; i++) {
+		char *addr = ovc_page_addr(r, t[i].idx);
+
+		if (runs &&
+		    (char *)iov[runs - 1].iov_base + iov[runs - 1].iov_len ==
+			    addr)
+			iov[runs - 1].iov_len += OVC_PAGE;
+		else
+			iov[runs++] = (struct iovec){ addr, OVC_PAGE };
+	}
+	error = ovc_pages_dontneed_many(r->vm->host->batch_advise, iov, runs);
+	for (size_t i = 0; i < nr; i++)
+		t[i].error = error;
+	/* Some may be unmapped all the same, though they count as kept: their
+	 * next fault is a minor one, which the pager answers by mapping the
+	 * page, no longer protected, and so no longer clean. */
+	for (size_t i = 0; error && i < nr; i++)
+		t[i].clean = false;
+	if (!error)
+		ask_marked(r, t, nr);
+}
+
+static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
+{
+	size_t done;
+	int error;
+
+	(void)pos;
+	error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
+				  OVC_PAGE, wp, &done);
+	if (error != -EEXIST)
+		return error;
+	return ovc_uffd_wake(r->vm->host->uffd, ovc_page_addr(r, idx),
+			     OVC_PAGE);
+}
+
+static int punch(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return ovc_memfd_punch(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+			       nr * OVC_PAGE);
+}
+
+/*
+ * Zeros where the page cache has nothing; where it has a page (another mapping of
+ * the memfd made it) that page.
+ */
+static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
+{
+	struct ovc_host *host = r->vm->host;
+	char *addr = ovc_page_addr(r, idx);
+	int error = 0;
+
+	(void)write;
+	while (nr && !error) {
+		size_t done;
+
+		error = ovc_uffd_zeropage(host->uffd, addr, nr * OVC_PAGE,
+					  &done);
+		addr += done;
+		nr -= done / OVC_PAGE;
+		if (error != -EEXIST)
+			continue;
+		error = ovc_uffd_continue(host->uffd, addr, OVC_PAGE, false,
+					  &done);
+		if (error == -EEXIST)
+			error = ovc_uffd_wake(host->uffd, addr, OVC_PAGE);
+		addr += OVC_PAGE;
+		nr--;
+	}
+	return error;
+}
+
+static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		   uint8_t *bits)
+{
+	return ovc_pages_cached(ovc_page_addr(r, idx), nr, bits);
+}
+
+const struct ovc_memory ovc_memory_memfd = {
+	.name = "memfd",
+	.stage = stage,
+	.view = view,
+	.put_back = put_back,
+	.drop = punch,
+	.zero = zero,
+	.discard = punch,
+	.poison = ovc_memory_poison,
+	.present = present,
+	.frames_in_window = false,
+};

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How pages are taken from a guest and given back. One table of functions for each
+ * kind of memory. All return 0 or a negative errno and touch no page words: the
+ * caller owns the pages, in a transient state, for the time of the call.
+ *
+ * [fault] functions are called on the fault path: they allocate nothing and wait
+ * for nothing but the kernel's own page table locks.
+ */
+#ifndef OVC_MEMORY_H
+#define OVC_MEMORY_H
+
+#include "internal.h"
+
+/* One page on its way out; pos is its ring position. */
+struct ovc_taken {
+	uint64_t idx;
+	uint64_t pos;
+	int error;  /* out: why the guest still has it; -ENOENT: nobody has */
+	bool clean; /* in: has a slot; out: was not written since it got it */
+};
+
+struct ovc_memory {
+	const char *name;
+
+	/*
+	 * Takes nr pages, idx and pos rising; errors are given page by page.
+	 * `clean` comes out false where the page was written. [reclaim]
+	 */
+	void (*stage)(struct ovc_region *r, struct ovc_taken *taken, size_t nr);
+
+	/* Where a staged page's bytes can be read. [any] */
+	char *(*view)(struct ovc_region *r, uint64_t idx, uint64_t pos);
+
+	/* Gives a staged page back, write-protected where wp. [fault] */
+	int (*put_back)(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			bool wp);
+
+	/* Frees the frames of nr staged pages. For anonymous memory they are
+	 * freed with the ring's window instead. [reclaim] */
+	int (*drop)(struct ovc_region *r, uint64_t idx, uint64_t nr);
+
+	/* Gives nr absent pages zeros. A page that is there already is left
+	 * alone. [fault] */
+	int (*zero)(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		    bool write);
+
+	/* Takes nr pages from the guest for good. [any] */
+	int (*discard)(struct ovc_region *r, uint64_t idx, uint64_t nr);
+
+	/* What a touch of a lost page finds. [fault] */
+	int (*poison)(struct ovc_region *r, uint64_t idx);
+
+	/* Fills bits[nr] with OVC_PAGES_PRESENT where memory is in use. */
+	int (*present)(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		       uint8_t *bits);
+
+	bool frames_in_window; /* staged frames live in the ring's window */
+};
+
+extern const struct ovc_memory ovc_memory_anon;
+extern const struct ovc_memory ovc_memory_memfd;
+
+/*
+ * Gives nr absent pages the bytes at src; [fault]. Both kinds: the kernel copies
+ * (UFFDIO_COPY), which for a page or a few is as fast as any other way and keeps
+ * unverified bytes out of the page cache. *done is how many pages were filled.
+ */
+int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
+		    uint64_t nr, bool wp, uint64_t *done);
+
+/* Lost and no poison: the mapping itself goes. */
+int ovc_memory_poison(struct ovc_region *r, uint64_t idx);
+
+/* Takes back what ovc_memory_poison() did, before the page is discarded. */
+void ovc_memory_mend(struct ovc_region *r, uint64_t idx);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * No pressure, no cost: until memory may get short, regions are the kernel's alone,
+ * with huge pages and native faults. So the library does not see guests grow; it
+ * looks from time to time, the more often the nearer the budget is.
+ *
+ *   all regions together fit into the budget     nobody needs to look
+ *   less than an eighth of the budget is left    track everything, from now on
+ *   else                                         look again before guests could
+ *                                                fill what is left, at GROWTH
+ *
+ * A cheap upper bound (the process's resident memory, from /proc) comes first; pages
+ * are counted only when that says that it is near. A VM with a limit of its own that
+ * is less than its memory is tracked by the same rule.
+ *
+ * Failures: a region that cannot be registered is said so, and tried again; until
+ * then it is not reclaimed.
+ */
+#include "monitor.h"
+
+#include <string.h>
+
+#define GROWTH \
+	((uint64_t)16 << 30) /* bytes a second: faster than memory fills */
+#define SMALL	      ((uint64_t)64 << 20)
+#define LOOK_MOST_NS  200000000ull
+#define LOOK_LEAST_NS 500000ull
+
+static bool track_vm(struct ovc_vm *vm)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < vm->nr_regions; i++) {
+		struct ovc_region *r = vm->regions[i];
+		int error = 0;
+
+		if (!r->tracked && !r->leaving)
+			error = ovc_region_track(r);
+		if (error)
+			ovc_log(vm->host, OVC_LOG_ERROR,
+				"%s: region %p cannot be tracked: %s", vm->name,
+				(void *)r->base, strerror(-error));
+		all &= !error;
+	}
+	return all;
+}
+
+static uint64_t untracked_resident(const struct ovc_vm *vm)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < vm->nr_regions; i++)
+		if (!vm->regions[i]->tracked)
+			bytes += ovc_region_untracked_resident(vm->regions[i]);
+	return bytes;
+}
+
+/* When to look again with `left` bytes to go; 0: track now. */
+static uint64_t delay_for(uint64_t have, uint64_t most)
+{
+	uint64_t margin = most / 8 > SMALL ? most / 8 : SMALL;
+	uint64_t ns;
+
+	if (have + margin >= most)
+		return 0;
+	ns = (most - margin - have) * 1000 / (GROWTH / 1000000);
+	if (ns < LOOK_LEAST_NS)
+		return LOOK_LEAST_NS;
+	return ns < LOOK_MOST_NS ? ns : LOOK_MOST_NS;
+}
+
+static uint64_t look_at_host(struct ovc_host *host)
+{
+	uint64_t most = atomic_load(&host->allowed) * OVC_PAGE;
+	uint64_t configured = 0, memfd = 0, have, delay;
+	bool all = true;
+
+	for (unsigned i = 0; i < host->end; i++)
+		configured += host->vms[i] ? host->vms[i]->configured : 0;
+	if (configured * OVC_PAGE + atomic_load(&host->reserve) <= most)
+		return UINT64_MAX;
+	for (unsigned i = 0; i < host->end; i++)
+		for (unsigned k = 0;
+		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
+			if (host->vms[i]->regions[k]->memfd >= 0)
+				memfd += ovc_region_untracked_resident(
+					host->vms[i]->regions[k]);
+	delay = delay_for(ovc_pages_process_resident() + memfd, most);
+	if (delay)
+		return delay;
+	have = atomic_load(&host->used) * OVC_PAGE;
+	for (unsigned i = 0; i < host->end; i++)
+		have += host->vms[i] ? untracked_resident(host->vms[i]) : 0;
+	delay = delay_for(have, most);
+	if (delay)
+		return delay;
+	for (unsigned i = 0; i < host->end; i++)
+		if (host->vms[i])
+			all &= track_vm(host->vms[i]);
+	if (!atomic_exchange(&host->tracked, true))
+		ovc_log(host, OVC_LOG_INFO,
+			"memory gets short: %llu of %llu MiB in use; tracking",
+			(unsigned long long)have >> 20,
+			(unsigned long long)most >> 20);
+	return all ? UINT64_MAX : LOOK_MOST_NS;
+}
+
+static uint64_t look_at_vm(struct ovc_host *host, struct ovc_vm *vm)
+{
+	uint64_t limit = atomic_load(&vm->limit), delay;
+	bool pending = false;
+
+	for (unsigned i = 0; i < vm->nr_regions; i++)
+		pending |= !vm->regions[i]->tracked;
+	if (!pending || !limit || limit >= vm->configured)
+		return UINT64_MAX;
+	delay = delay_for(untracked_resident(vm), limit * OVC_PAGE);
+	if (delay)
+		return delay;
+	atomic_store(&host->tracked, true);
+	return track_vm(vm) ? UINT64_MAX : LOOK_MOST_NS;
+}
+
+static bool all_tracked(const struct ovc_host *host)
+{
+	for (unsigned i = 0; i < host->end; i++)
+		for (unsigned k = 0;
+		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
+			if (!host->vms[i]->regions[k]->tracked)
+				return false;
+	return true;
+}
+
+int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host, uint64_t now)
+{
+	uint64_t delay = UINT64_MAX, one;
+
+	if (now < m->next && !atomic_exchange(&host->changed, false))
+		return (int)((m->next - now) / 1000000 + 1);
+	if (!all_tracked(host)) {
+		delay = look_at_host(host);
+		for (unsigned i = 0; i < host->end; i++) {
+			if (!host->vms[i])
+				continue;
+			one = look_at_vm(host, host->vms[i]);
+			delay = one < delay ? one : delay;
+		}
+	}
+	if (delay == UINT64_MAX) {
+		m->next = 0; /* nothing until somebody changes something */
+		return -1;
+	}
+	m->next = now + delay;
+	return (int)(delay / 1000000);
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public calls: arguments and state are checked here, with a sentence for each
+ * mistake; then one inner function is called.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "host.h"
+#include "internal.h"
+#include "range.h"
+
+/* The first fields that any version of a struct had; those with fewer are wrong. */
+#define LEAST(type, field) \
+	(offsetof(struct type, field) + sizeof(((struct type *)0)->field))
+
+const char *ovc_version(void)
+{
+	return OVC_VERSION;
+}
+
+const char *ovc_feature_name(unsigned feature)
+{
+	static const char *const names[] = {
+		"move",	   "pagemap-scan", "wp-async",	 "poison",
+		"minor",   "batch-advise", "io-uring",	 "direct-io",
+		"tmpfile", "jemalloc",	   "fixed-bufs", "fixed-files",
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (feature == 1u << i)
+			return names[i];
+	return NULL;
+}
+
+/*
+ * Copies options of any size. Longer ones come from a caller newer than we are: what
+ * we do not know must be zero. Shorter ones are of an older caller: the rest is zero.
+ */
+static int take_options(const char *what, const void *from, size_t least,
+			void *to, size_t len)
+{
+	size_t size;
+
+	if (!from)
+		return ovc_fail(-EINVAL, "%s: options is NULL", what);
+	memcpy(&size, from, sizeof(size));
+	if (size < least)
+		return ovc_fail(-EINVAL,
+				"%s: options.size is %zu; set it to "
+				"sizeof the struct",
+				what, size);
+	for (size_t i = len; i < size; i++)
+		if (((const char *)from)[i])
+			return ovc_fail(-EINVAL,
+					"%s: options has a field that this "
+					"version of the library (%s) does not "
+					"know",
+					what, OVC_VERSION);
+	memset(to, 0, len);
+	memcpy(to, from, size < len ? size : len);
+	return 0;
+}
+
+/* The same the other way round, for statistics. */
+static void give(void *to, const void *from, size_t len)
+{
+	size_t size;
+
+	memcpy(&size, to, sizeof(size));
+	memcpy((char *)to + sizeof(size), (const char *)from + sizeof(size),
+	       (size < len ? size : len) - sizeof(size));
+	if (size > len)
+		memset((char *)to + len, 0, size - len);
+}
+
+static int check_stats(const char *what, const void *stats, size_t least)
+{
+	size_t size;
+
+	if (!stats)
+		return ovc_fail(-EINVAL, "%s: stats is NULL", what);
+	memcpy(&size, stats, sizeof(size));
+	if (size < least)
+		return ovc_fail(-EINVAL,
+				"%s: stats.size is %zu; set it to "
+				"sizeof the struct",
+				what, size);
+	return 0;
+}
+
+/* ---- host -------------------------------------------------------------------------- */
+
+#define FEATURES_ALL ((1u << 12) - 1)
+
+int ovc_host_create(const struct ovc_host_options *options,
+		    struct ovc_host **hostp)
+{
+	struct ovc_host_options o;
+	int error = take_options("host_create", options,
+				 LEAST(ovc_host_options, budget), &o,
+				 sizeof(o));
+
+	if (error)
+		return error;
+	if (!hostp)
+		return ovc_fail(-EINVAL, "host_create: hostp is NULL");
+	if (o.flags & ~(uint32_t)OVC_HOST_DISPATCH)
+		return ovc_fail(-EINVAL,
+				"host_create: flags %#x has unknown "
+				"bits",
+				o.flags);
+	if (o.fault_threads > OVC_MAX_FAULTERS)
+		return ovc_fail(-EINVAL,
+				"host_create: fault_threads %u is "
+				"more than %d",
+				o.fault_threads, OVC_MAX_FAULTERS);
+	if (o.without & ~FEATURES_ALL)
+		return ovc_fail(-EINVAL,
+				"host_create: without %#x has unknown "
+				"bits",
+				o.without);
+	if (o.userfaultfd < 0)
+		return ovc_fail(-EINVAL,
+				"host_create: userfaultfd %d is no "
+				"descriptor",
+				o.userfaultfd);
+	return ovc_host_build(&o, hostp);
+}
+
+void ovc_host_destroy(struct ovc_host **hostp)
+{
+	struct ovc_host *host = hostp ? *hostp : NULL;
+
+	if (!host)
+		return;
+	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
+		if (host->vms[i])
+			ovc_vm_unbuild(host->vms[i], false);
+	ovc_host_unbuild(host);
+	*hostp = NULL;
+}
+
+int ovc_host_set_budget(struct ovc_host *host, uint64_t budget)
+{
+	if (!host)
+		return ovc_fail(-EINVAL, "set_budget: host is NULL");
+	return ovc_host_resize(host, budget);
+}
+
+static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
+{
+	const struct ovc_counters *c = &host->count;
+	uint64_t resident = 0, staged = 0, swapped = 0;
+	uint64_t tracked = 0, untracked;
+
+	/* A guest goes on a moment before its fault has been counted. */
+	ovc_host_quiesce(host);
+	ovc_control_lock(host);
+	for (unsigned i = 0; i < OVC_MAX_VMS; i++) {
+		struct ovc_vm *vm = host->vms[i];
+
+		if (!vm)
+			continue;
+		resident += ovc_vm_resident(vm);
+		tracked += atomic_load(&vm->resident) * OVC_PAGE;
+		staged += atomic_load(&vm->staged);
+		swapped += atomic_load(&vm->swapped);
+	}
+	s->vms = host->nr_vms;
+	s->metadata = ovc_host_metadata(host);
+	ovc_control_unlock(host);
+	untracked = resident > tracked ? resident - tracked : 0;
+	s->budget = atomic_load(&host->budget);
+	s->reserve = atomic_load(&host->reserve);
+	s->resident = resident;
+	s->staged = staged * OVC_PAGE;
+	s->swapped = swapped * OVC_PAGE;
+	s->buffers = host->buffers;
+	s->used = atomic_load(&host->used) * OVC_PAGE + untracked +
+		  s->metadata + s->buffers;
+	s->faults = atomic_load(&c->faults);
+	s->faults_waited = atomic_load(&c->faults_waited);
+	s->swap_in_bytes = atomic_load(&c->swap_in) * OVC_PAGE;
+	s->swap_out_bytes = atomic_load(&c->swap_out) * OVC_PAGE;
+	s->clean_bytes = atomic_load(&c->clean) * OVC_PAGE;
+	s->zero_bytes = atomic_load(&c->zero) * OVC_PAGE;
+	s->put_back_bytes = atomic_load(&c->put_back) * OVC_PAGE;
+	s->readahead_bytes = atomic_load(&c->readahead) * OVC_PAGE;
+	s->features = host->features;
+	s->tracked = atomic_load(&host->tracked);
+	s->fault_threads = ovc_host_dispatched(host) ? 0 : host->nr_faulters;
+	s->fault_p50_ns = ovc_hist_quantile(&host->latency, 0.5);
+	s->fault_p99_ns = ovc_hist_quantile(&host->latency, 0.99);
+}
+
+int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats)
+{
+	struct ovc_host_stats s = { 0 };
+	int error =
+		check_stats("host_stats", stats, LEAST(ovc_host_stats, budget));
+
+	if (error)
+		return error;
+	if (!host)
+		return ovc_fail(-EINVAL, "host_stats: host is NULL");
+	fill_host_stats(host, &s);
+	give(stats, &s, sizeof(s));
+	return 0;
+}
+
+static int check_dispatch(const char *what, const struct ovc_host *host)
+{
+	if (!host)
+		return ovc_fail(-EINVAL, "%s: host is NULL", what);
+	if (!ovc_host_dispatched(host))
+		return ovc_fail(-EINVAL,
+				"%s: the host has threads of its own; "
+				"create it with OVC_HOST_DISPATCH",
+				what);
+	return 0;
+}
+
+int ovc_host_fd(struct ovc_host *host)
+{
+	int error = check_dispatch("host_fd", host);
+
+	return error ? error : host->epoll;
+}
+
+int ovc_host_dispatch(struct ovc_host *host)
+{
+	int error = check_dispatch("host_dispatch", host);
+
+	if (!error)
+		ovc_host_step(host);
+	return error;
+}
+
+/* ---- VM ---------------------------------------------------------------------------- */
+
+static int check_name(const char *name)
+{
+	size_t len = name ? strlen(name) : 0;
+
+	if (!name)
+		return 0;
+	if (!len || len > 63)
+		return ovc_fail(-EINVAL,
+				"vm_create: name has %zu characters; "
+				"1 to 63 are allowed",
+				len);
+	if (strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			 "abcdefghijklmnopqrstuvwxyz0123456789._-") != len ||
+	    !strcmp(name, ".") || !strcmp(name, ".."))
+		return ovc_fail(-EINVAL,
+				"vm_create: name \"%s\" has a "
+				"character other than A-Z a-z 0-9 . _ "
+				"- (or is . or ..)",
+				name);
+	return 0;
+}
+
+#define MIB ((uint64_t)1 << 20)
+
+static int check_limit(const char *what, uint64_t limit)
+{
+	if (limit && limit < MIB)
+		return ovc_fail(-EINVAL, "%s: limit %llu is under 1 MiB", what,
+				(unsigned long long)limit);
+	return 0;
+}
+
+int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
+		  struct ovc_vm **vmp)
+{
+	static const struct ovc_vm_options none = { .size = sizeof(none) };
+	struct ovc_vm_options o;
+	int error = take_options("vm_create", options ? options : &none,
+				 LEAST(ovc_vm_options, name), &o, sizeof(o));
+
+	if (error)
+		return error;
+	if (!host || !vmp)
+		return ovc_fail(-EINVAL, "vm_create: %s is NULL",
+				host ? "vmp" : "host");
+	if (o.flags & ~(uint32_t)OVC_VM_SPARSE_SWAP)
+		return ovc_fail(-EINVAL,
+				"vm_create: flags %#x has unknown "
+				"bits",
+				o.flags);
+	if (o.swap_size % MIB)
+		return ovc_fail(-EINVAL,
+				"vm_create: swap_size %llu is not a "
+				"multiple of 1 MiB",
+				(unsigned long long)o.swap_size);
+	if (o.swap && !*o.swap)
+		return ovc_fail(-EINVAL, "vm_create: swap is empty; NULL is no "
+					 "swap");
+	error = check_limit("vm_create", o.limit);
+	if (!error)
+		error = check_name(o.name);
+	return error ? error : ovc_vm_build(host, &o, vmp);
+}
+
+void ovc_vm_destroy(struct ovc_vm **vmp, uint32_t flags)
+{
+	if (!vmp || !*vmp)
+		return;
+	ovc_vm_unbuild(*vmp, flags & OVC_THROW_AWAY);
+	*vmp = NULL;
+}
+
+int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit)
+{
+	int error = check_limit("set_limit", limit);
+
+	if (!vm)
+		return ovc_fail(-EINVAL, "set_limit: vm is NULL");
+	if (error)
+		return error;
+	atomic_store(&vm->limit, limit / OVC_PAGE);
+	ovc_kick_always(vm->host);
+	return 0;
+}
+
+int ovc_vm_add_region(struct ovc_vm *vm,
+		      const struct ovc_region_options *options)
+{
+	struct ovc_region_options o;
+	int error = take_options("add_region", options,
+				 LEAST(ovc_region_options, len), &o, sizeof(o));
+
+	if (error)
+		return error;
+	if (!vm)
+		return ovc_fail(-EINVAL, "add_region: vm is NULL");
+	return ovc_vm_add(vm, &o);
+}
+
+int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags)
+{
+	if (!vm)
+		return ovc_fail(-EINVAL, "remove_region: vm is NULL");
+	if (flags & ~(uint32_t)OVC_THROW_AWAY)
+		return ovc_fail(-EINVAL,
+				"remove_region: flags %#x has unknown "
+				"bits",
+				flags);
+	return ovc_vm_remove(vm, addr, flags & OVC_THROW_AWAY);
+}
+
+static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
+{
+	const struct ovc_counters *c = &vm->count;
+	uint64_t gone;
+
+	ovc_host_quiesce(vm->host);
+	ovc_control_lock(vm->host);
+	s->configured = vm->configured * OVC_PAGE;
+	s->regions = vm->nr_regions;
+	s->resident = ovc_vm_resident(vm);
+	s->tracked = vm->nr_regions > 0;
+	for (unsigned i = 0; i < vm->nr_regions; i++)
+		s->tracked &= atomic_load(&vm->regions[i]->tracked);
+	if (vm->swap) {
+		s->swap_size = ovc_swap_size(vm->swap);
+		s->swap_used = ovc_swap_used(vm->swap) * OVC_PAGE;
+	}
+	ovc_control_unlock(vm->host);
+	s->staged = atomic_load(&vm->staged) * OVC_PAGE;
+	s->swapped = atomic_load(&vm->swapped) * OVC_PAGE;
+	s->poisoned = atomic_load(&vm->poisoned) * OVC_PAGE;
+	s->pinned = atomic_load(&vm->pinned) * OVC_PAGE;
+	s->limit = atomic_load(&vm->limit) * OVC_PAGE;
+	gone = s->resident + s->staged + s->swapped + s->poisoned;
+	s->zero = s->configured > gone ? s->configured - gone : 0;
+	s->faults = atomic_load(&c->faults);
+	s->swap_in_bytes = atomic_load(&c->swap_in) * OVC_PAGE;
+	s->swap_out_bytes = atomic_load(&c->swap_out) * OVC_PAGE;
+	s->clean_bytes = atomic_load(&c->clean) * OVC_PAGE;
+	s->zero_bytes = atomic_load(&c->zero) * OVC_PAGE;
+	s->put_back_bytes = atomic_load(&c->put_back) * OVC_PAGE;
+	s->readahead_bytes = atomic_load(&c->readahead) * OVC_PAGE;
+	s->read_errors = atomic_load(&c->read_errors);
+	s->write_errors = atomic_load(&c->write_errors);
+	s->fault_p50_ns = ovc_hist_quantile(&vm->latency, 0.5);
+	s->fault_p99_ns = ovc_hist_quantile(&vm->latency, 0.99);
+}
+
+int ovc_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *stats)
+{
+	struct ovc_vm_stats s = { 0 };
+	int error =
+		check_stats("vm_stats", stats, LEAST(ovc_vm_stats, configured));
+
+	if (error)
+		return error;
+	if (!vm)
+		return ovc_fail(-EINVAL, "vm_stats: vm is NULL");
+	fill_vm_stats(vm, &s);
+	give(stats, &s, sizeof(s));
+	return 0;
+}
+
+/* ---- ranges -------------------------------------------------------------------------- */
+
+/* Finds the region that holds a whole range. */
+static int find(const char *what, struct ovc_vm *vm, const void *addr,
+		size_t len, struct ovc_region **r)
+{
+	struct ovc_host *host;
+	const char *a = addr;
+
+	if (!vm)
+		return ovc_fail(-EINVAL, "%s: vm is NULL", what);
+	host = vm->host;
+	ovc_control_lock(host);
+	*r = ovc_map_find(atomic_load(&host->map), addr);
+	ovc_control_unlock(host);
+	if (!*r || (*r)->vm != vm)
+		return ovc_fail(-EINVAL, "%s: addr %p is in no region of %s",
+				what, addr, vm->name);
+	if (len > (*r)->nr * OVC_PAGE - (size_t)(a - (*r)->base))
+		return ovc_fail(
+			-EINVAL,
+			"%s: addr + len reaches %zu bytes "
+			"past the end of the region",
+			what,
+			len - ((*r)->nr * OVC_PAGE - (size_t)(a - (*r)->base)));
+	return 0;
+}
+
+static int find_pages(const char *what, struct ovc_vm *vm, const void *addr,
+		      size_t len, struct ovc_region **r, uint64_t *idx)
+{
+	int error;
+
+	if ((uintptr_t)addr % OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"%s: addr %p is not aligned to 4096 "
+				"bytes",
+				what, addr);
+	if (!len || len % OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"%s: len %zu is not a multiple of "
+				"4096 above 0",
+				what, len);
+	error = find(what, vm, addr, len, r);
+	if (!error)
+		*idx = (uint64_t)((const char *)addr - (*r)->base) / OVC_PAGE;
+	return error;
+}
+
+#define RANGE_CALL(name, inner)                                         \
+	int ovc_vm_##name(struct ovc_vm *vm, void *addr, size_t len)    \
+	{                                                               \
+		struct ovc_region *r = NULL;                            \
+		uint64_t idx = 0;                                       \
+		int error = find_pages(#name, vm, addr, len, &r, &idx); \
+                                                                        \
+		return error ? error : inner(r, idx, len / OVC_PAGE);   \
+	}
+
+RANGE_CALL(discard, ovc_range_discard)
+RANGE_CALL(reclaim, ovc_reclaim_range)
+RANGE_CALL(prefetch, ovc_range_prefetch)
+RANGE_CALL(pin, ovc_range_pin)
+RANGE_CALL(unpin, ovc_range_unpin)
+RANGE_CALL(overwrite, ovc_range_overwrite)
+
+int ovc_vm_read(struct ovc_vm *vm, const void *addr, void *buf, size_t len)
+{
+	struct ovc_region *r = NULL;
+	int error;
+
+	if (!buf)
+		return ovc_fail(-EINVAL, "read: buf is NULL");
+	error = find("read", vm, addr, len, &r);
+	if (error)
+		return error;
+	return ovc_range_read(r, (uint64_t)((const char *)addr - r->base), buf,
+			      len);
+}

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way in: what a touch of an absent page leads to.
+ *
+ *   never there      zeros
+ *   staged           put back, clean if its slot is still good
+ *   in a slot        the caller reads it (fault.c on a ring, calls with pread), and
+ *                    it is filled when the bytes have been verified
+ *
+ * Memory is charged before the page word changes, so that `used` is never less
+ * than what the guests have. No memory: the touch is starved; the VM is marked,
+ * and reclaim wakes it when some is free. The mark is set before memory is tried
+ * for the last time, and reclaim frees before it looks for marks, so that one of
+ * the two sees the other.
+ *
+ * Failures: a slot whose bytes are wrong or unreadable poisons its page. A fill that
+ * the kernel refuses leaves everything as it was and wakes the guest, which tries
+ * again.
+ */
+#include "pager.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory/memory.h"
+
+#define INC(vm, field, n)                                              \
+	do {                                                           \
+		atomic_fetch_add_explicit(&(vm)->count.field, n,       \
+					  memory_order_relaxed);       \
+		atomic_fetch_add_explicit(&(vm)->host->count.field, n, \
+					  memory_order_relaxed);       \
+	} while (0)
+
+static bool is_hold(const struct ovc_host *host, uint64_t pos)
+{
+	return pos >= host->ring.cap;
+}
+
+char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	struct ovc_host *host = r->vm->host;
+
+	if (is_hold(host, pos))
+		return host->hold_frames + (pos - host->ring.cap) * OVC_PAGE;
+	return r->memory->view(r, idx, pos);
+}
+
+_Atomic uint64_t *ovc_pager_slot_of(struct ovc_host *host, uint64_t pos)
+{
+	if (is_hold(host, pos))
+		return &host->holds[pos - host->ring.cap].slot;
+	return &host->ring.entries[pos].slot;
+}
+
+static void wake(struct ovc_region *r, uint64_t idx)
+{
+	ovc_uffd_wake(r->vm->host->uffd, ovc_page_addr(r, idx), OVC_PAGE);
+}
+
+void ovc_pager_end(struct ovc_region *r, uint64_t idx,
+		   enum ovc_page_event event, uint64_t value)
+{
+	enum ovc_action action;
+
+	if (ovc_page_end(&r->words[idx], event, value, &action) & OVC_W_WANTED)
+		wake(r, idx);
+}
+
+/* ---- heat ------------------------------------------------------------ */
+
+static uint32_t clock_now(struct ovc_host *host, uint32_t *turnover)
+{
+	uint64_t pages = atomic_load(&host->allowed);
+	unsigned shift = ovc_clock_shift(pages);
+
+	*turnover = (uint32_t)(pages >> shift);
+	if (!*turnover)
+		*turnover = 1;
+	return (uint32_t)(atomic_load(&host->evicted) >> shift);
+}
+
+static uint32_t refault_heat(struct ovc_region *r, uint64_t idx, uint64_t w,
+			     bool ahead)
+{
+	struct ovc_host *host = r->vm->host;
+	uint32_t turnover, now = clock_now(host, &turnover);
+
+	if (ahead)
+		return ovc_clock_read_ahead(ovc_word_heat(w));
+	return ovc_clock_refault(ovc_word_heat(w), now, turnover,
+				 (uint32_t)(idx + atomic_load(&host->evicted)));
+}
+
+/* ---- clean pages ------------------------------------------------------ */
+
+/*
+ * Should a page come in write-protected, to keep its slot? Not when guests write
+ * nearly all such pages anyway: each then costs a fault of the kernel's and a slot.
+ * One in sixteen is tried all the same, to notice when that changes.
+ */
+static bool want_clean(struct ovc_vm *vm, uint64_t idx)
+{
+	uint32_t kept =
+		atomic_load_explicit(&vm->clean_kept, memory_order_relaxed);
+	uint32_t lost =
+		atomic_load_explicit(&vm->clean_lost, memory_order_relaxed);
+
+	if (!vm->host->uffd_features.wp_async)
+		return false;
+	return kept + lost < 256 || kept * 8 > lost || !(idx & 15);
+}
+
+/* ---- putting back ----------------------------------------------------- */
+
+int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
+		       uint64_t slot, bool write)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_host *host = vm->host;
+	bool hold = is_hold(host, pos);
+	bool clean = slot != OVC_NO_SLOT && !write &&
+		     vm->host->uffd_features.wp_async;
+	uint64_t done;
+	int error;
+
+	if (hold)
+		error = ovc_memory_fill(r, idx, ovc_pager_view(r, idx, pos), 1,
+					clean, &done);
+	else
+		error = r->memory->put_back(r, idx, pos, clean);
+	if (error) {
+		/* Without one, what the entry has is reclaim's to take. */
+		if (slot != OVC_NO_SLOT)
+			atomic_store(ovc_pager_slot_of(host, pos), slot);
+		ovc_pager_end(r, idx, OVC_EV_UNPUT, pos);
+		wake(r, idx);
+		return error;
+	}
+	if (!hold) {
+		ovc_page_set_heat(&r->words[idx],
+				  ovc_clock_put_back(ovc_word_heat(
+					  atomic_load(&r->words[idx]))));
+		if (r->memory->frames_in_window)
+			atomic_fetch_add(&host->ring.leftover, 1);
+	}
+	INC(vm, put_back, 1);
+	atomic_fetch_add(&vm->resident, 1);
+	atomic_fetch_sub(&vm->staged, 1);
+	if (clean) {
+		ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, slot);
+	} else {
+		ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+		if (slot != OVC_NO_SLOT)
+			ovc_swap_free(vm->swap, slot);
+	}
+	if (hold)
+		atomic_store(&host->holds[pos - host->ring.cap].region, NULL);
+	return 0;
+}
+
+/* Frames that a put back makes on top of the staged ones: see
+ * OVC_LEFTOVER_MAX. A held page and memory that moves no frame pay as usual. */
+static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
+{
+	struct ovc_host *host = r->vm->host;
+
+	if (is_hold(host, pos))
+		return ovc_charge(r->vm, 1);
+	if (!r->memory->frames_in_window)
+		return true;
+	if (ahead && !ovc_room_ahead(r->vm, 1))
+		return false;
+	/* Who brings a region back holds control, so that reclaim cannot free
+	 * any: it must not wait for that. */
+	if (atomic_load(&host->ring.leftover) >= OVC_LEFTOVER_MAX &&
+	    !atomic_load(&r->vm->leaving))
+		return false;
+	ovc_charge_force(r->vm, 1);
+	return true;
+}
+
+static void uncharge_put_back(struct ovc_region *r, uint64_t pos)
+{
+	if (is_hold(r->vm->host, pos) || r->memory->frames_in_window)
+		ovc_uncharge(r->vm->host, 1);
+}
+
+static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
+				   uint64_t w, bool write, bool ahead,
+				   struct ovc_touched *t, bool *again)
+{
+	uint64_t pos = ovc_word_value(w);
+	uint64_t slot = OVC_NO_SLOT;
+	bool staged = ovc_word_state(w) == OVC_STAGED;
+
+	if (!charge_put_back(r, pos, ahead))
+		return OVC_TOUCH_STARVED;
+	t->mark = w & OVC_W_MARK;
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
+	    OVC_ACT_PUT) {
+		uncharge_put_back(r, pos);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	/* What was WRITING has given its slot to reclaim. */
+	if (staged)
+		slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
+				       OVC_NO_SLOT);
+	if (ovc_pager_put_back(r, idx, pos, slot, write))
+		uncharge_put_back(r, pos);
+	return OVC_TOUCH_DONE;
+}
+
+/* A page that was discarded while reclaim still had its frame: the bytes are
+ * erased, and it is put back. */
+static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
+				   uint64_t w, bool ahead, bool *again)
+{
+	uint64_t pos = ovc_word_value(w), slot;
+
+	if (ahead || !charge_put_back(r, pos, ahead))
+		return OVC_TOUCH_STARVED;
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
+	    OVC_ACT_ERASE) {
+		uncharge_put_back(r, pos);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
+			       OVC_NO_SLOT);
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
+	memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
+	if (ovc_pager_put_back(r, idx, pos, OVC_NO_SLOT, true))
+		uncharge_put_back(r, pos);
+	return OVC_TOUCH_DONE;
+}
+
+/* ---- pages that are nowhere, or in swap -------------------------------- */
+
+static bool charge_in(struct ovc_region *r, bool ahead)
+{
+	if (ahead && !ovc_room_ahead(r->vm, 1))
+		return false;
+	return ovc_charge(r->vm, 1);
+}
+
+static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
+				  uint64_t w, bool write, bool ahead,
+				  struct ovc_touched *t, bool *again)
+{
+	if (!charge_in(r, ahead))
+		return OVC_TOUCH_STARVED;
+	ovc_region_touch(r, idx);
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) != OVC_ACT_ZERO) {
+		ovc_uncharge(r->vm->host, 1);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	if (r->memory->zero(r, idx, 1, write)) {
+		ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
+		ovc_uncharge(r->vm->host, 1);
+		wake(r, idx);
+		return OVC_TOUCH_DONE;
+	}
+	t->empty = true;
+	t->cold = ovc_clock_on_probation(ovc_word_heat(w));
+	atomic_fetch_add(&r->vm->resident, 1);
+	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	return OVC_TOUCH_DONE;
+}
+
+static enum ovc_touch touch_swapped(struct ovc_region *r, uint64_t idx,
+				    uint64_t w, bool ahead,
+				    struct ovc_touched *t, bool *again)
+{
+	if (!charge_in(r, ahead))
+		return OVC_TOUCH_STARVED;
+	t->slot = ovc_word_value(w);
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, t->slot) !=
+	    OVC_ACT_READ) {
+		ovc_uncharge(r->vm->host, 1);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	return OVC_TOUCH_READ;
+}
+
+/*
+ * A fault on a page that should be there. The VMM dropped it behind our back, or
+ * the kernel unmapped a page of a memfd. The page counts as written from now on:
+ * what protected it may be gone.
+ */
+static enum ovc_touch touch_present(struct ovc_region *r, uint64_t idx,
+				    uint64_t w, bool write, bool *again)
+{
+	int error;
+
+	if (ovc_word_state(w) == OVC_CLEAN) {
+		uint64_t slot = ovc_word_value(w);
+
+		*again = true;
+		if (ovc_page_try(&r->words[idx], &w, OVC_EV_DIRTY, 0) ==
+		    OVC_ACT_FREE)
+			ovc_swap_free(r->vm->swap, slot);
+		return OVC_TOUCH_WAIT;
+	}
+	/* The page must be ours meanwhile: were it staged between our look and the
+	 * kernel's, zeros would be mapped where its bytes were. */
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK, 0) != OVC_ACT_COPY) {
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	error = r->memory->zero(r, idx, 1, write);
+	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	if (error)
+		wake(r, idx);
+	return OVC_TOUCH_DONE;
+}
+
+static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
+				 bool ahead, struct ovc_touched *t, bool *again)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	switch (ovc_word_state(w)) {
+	case OVC_EMPTY:
+		return touch_empty(r, idx, w, write, ahead, t, again);
+	case OVC_SWAPPED:
+		return touch_swapped(r, idx, w, ahead, t, again);
+	case OVC_STAGED:
+	case OVC_WRITING:
+		return touch_staged(r, idx, w, write, ahead, t, again);
+	case OVC_DOOMED:
+		return touch_doomed(r, idx, w, ahead, again);
+	case OVC_RESIDENT:
+	case OVC_CLEAN:
+		if (ahead)
+			return OVC_TOUCH_DONE;
+		return touch_present(r, idx, w, write, again);
+	case OVC_POISONED:
+		/* It was poisoned before the word said so. Not again: the word
+		 * is not ours, and may stand for another page by now. */
+		if (!ahead)
+			wake(r, idx);
+		return OVC_TOUCH_LOST;
+	default: /* transient: its owner wakes, if it is told */
+		*again = !ahead && ovc_page_try(&r->words[idx], &w,
+						OVC_EV_FAULT, 0) == OVC_ACT_BUG;
+		return OVC_TOUCH_WAIT;
+	}
+}
+
+enum ovc_touch ovc_pager_touch(struct ovc_region *r, uint64_t idx, bool write,
+			       bool ahead, struct ovc_touched *t)
+{
+	enum ovc_touch result;
+	bool again, told = ahead;
+
+	do {
+		*t = (struct ovc_touched){ .slot = OVC_NO_SLOT };
+		again = false;
+		result = touch_once(r, idx, write, ahead, t, &again);
+		if (result == OVC_TOUCH_STARVED && !told) {
+			/* See the story on top: mark, then try once more. */
+			INC(r->vm, faults_waited, 1);
+			atomic_store(&r->vm->starved, true);
+			told = again = true;
+		}
+	} while (again);
+	if (result == OVC_TOUCH_STARVED)
+		ovc_kick(r->vm->host);
+	return result;
+}
+
+/* ---- bytes that came from swap ----------------------------------------- */
+
+void ovc_pager_unread(struct ovc_region *r, uint64_t idx, uint64_t slot)
+{
+	ovc_uncharge(r->vm->host, 1);
+	ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, slot);
+}
+
+void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
+		    int error)
+{
+	struct ovc_vm *vm = r->vm;
+	enum ovc_action action;
+
+	ovc_page_end(&r->words[idx], OVC_EV_LOST, slot, &action);
+	r->memory->poison(r, idx);
+	ovc_uncharge(vm->host, 1);
+	atomic_fetch_sub(&vm->swapped, 1);
+	atomic_fetch_add(&vm->poisoned, 1);
+	INC(vm, read_errors, 1);
+	ovc_page_end(&r->words[idx], OVC_EV_LOST, 0, &action);
+	wake(r, idx);
+	ovc_swap_free(vm->swap, slot);
+	ovc_event_post(vm->host, OVC_EVENT_POISONED, -error, vm, r, idx, 1);
+}
+
+/* Fills pages that are FILLING; those that the kernel refuses are SWAPPED again. */
+static void fill_run(const struct ovc_arrival *a, uint64_t from, uint64_t nr,
+		     bool clean)
+{
+	struct ovc_region *r = a->region;
+	struct ovc_vm *vm = r->vm;
+	uint64_t done, i;
+	int error = ovc_memory_fill(r, from,
+				    a->bytes + (from - a->idx) * OVC_PAGE, nr,
+				    clean, &done);
+
+	atomic_fetch_add(&vm->resident, done);
+	atomic_fetch_sub(&vm->swapped, done);
+	for (i = from; i < from + done; i++) {
+		uint64_t slot = a->slot + (i - a->idx);
+
+		if (clean) {
+			ovc_pager_end(r, i, OVC_EV_FILLED_CLEAN, slot);
+		} else {
+			ovc_pager_end(r, i, OVC_EV_FILLED, 0);
+			ovc_swap_free(vm->swap, slot);
+		}
+	}
+	for (; i < from + nr; i++) {
+		ovc_pager_unread(r, i, a->slot + (i - a->idx));
+		wake(r, i);
+	}
+	if (error)
+		ovc_event_post(vm->host, OVC_EVENT_MEMORY_FAILED, -error, vm, r,
+			       from + done, nr - done);
+}
+
+static bool is_clean_one(const struct ovc_arrival *a, uint64_t idx)
+{
+	if (idx == a->demand && a->write)
+		return false;
+	return want_clean(a->region->vm, idx);
+}
+
+/* Verifies one page: FILLING when good. */
+static bool verify(const struct ovc_arrival *a, uint64_t idx)
+{
+	struct ovc_region *r = a->region;
+	uint64_t k = idx - a->idx, w;
+	bool good = ovc_swap_checksum(a->bytes + k * OVC_PAGE) ==
+		    ovc_swap_sum(r->vm->swap, a->slot + k);
+	enum ovc_action action;
+
+	if (good) {
+		ovc_page_end(&r->words[idx], OVC_EV_READ_OK, a->slot + k,
+			     &action);
+		return true;
+	}
+	w = atomic_load(&r->words[idx]);
+	if (idx == a->demand || (w & OVC_W_WANTED))
+		ovc_pager_lost(r, idx, a->slot + k, -EBADMSG);
+	else
+		ovc_pager_unread(r, idx, a->slot + k);
+	return false;
+}
+
+static void warm(const struct ovc_arrival *a, uint64_t idx,
+		 void (*cold)(void *, struct ovc_region *, uint64_t), void *arg)
+{
+	struct ovc_region *r = a->region;
+	uint32_t heat = refault_heat(r, idx, atomic_load(&r->words[idx]),
+				     idx != a->demand);
+
+	ovc_page_set_heat(&r->words[idx], heat);
+	if (cold && ovc_clock_on_probation(heat))
+		cold(arg, r, idx);
+}
+
+void ovc_pager_arrived(const struct ovc_arrival *a,
+		       void (*cold)(void *arg, struct ovc_region *r,
+				    uint64_t idx),
+		       void *arg)
+{
+	uint64_t from = a->idx, end = a->idx + a->nr;
+	bool clean = false;
+
+	INC(a->region->vm, swap_in, a->nr);
+	if (a->demand - a->idx < a->nr)
+		INC(a->region->vm, readahead, a->nr - 1);
+	else
+		INC(a->region->vm, readahead, a->nr);
+	for (uint64_t i = a->idx; i < end; i++) {
+		bool good = verify(a, i), this = is_clean_one(a, i);
+
+		if (i > from && (!good || this != clean)) {
+			fill_run(a, from, i - from, clean);
+			from = i;
+		}
+		if (!good)
+			from = i + 1;
+		else
+			warm(a, i, cold, arg);
+		clean = this;
+	}
+	if (end > from)
+		fill_run(a, from, end - from, clean);
+}
+
+/* ---- pages held back ---------------------------------------------------- */
+
+bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
+		    const char *bytes, unsigned hold)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_host *host = vm->host;
+	struct ovc_hold *h = &host->holds[hold];
+	uint64_t pos = host->ring.cap + hold, w, next;
+	enum ovc_action action;
+
+	if (ovc_swap_checksum(bytes) != ovc_swap_sum(vm->swap, slot))
+		return false;
+	memcpy(host->hold_frames + hold * OVC_PAGE, bytes, OVC_PAGE);
+	h->idx = idx;
+	atomic_store(&h->slot, slot);
+	atomic_store(&h->region, r);
+	w = atomic_load(&r->words[idx]);
+	do {
+		if (w & OVC_W_WANTED) {
+			atomic_store(&h->region, NULL);
+			return false;
+		}
+		next = ovc_page_next(w, OVC_EV_READ_HELD, pos, &action) |
+		       OVC_W_MARK;
+	} while (!atomic_compare_exchange_weak(&r->words[idx], &w, next));
+	INC(vm, swap_in, 1);
+	INC(vm, readahead, 1);
+	/* Its frame is one of our buffers: the guest has none yet. */
+	ovc_uncharge(host, 1);
+	atomic_fetch_add(&vm->staged, 1);
+	atomic_fetch_sub(&vm->swapped, 1);
+	return true;
+}
+
+/* Drops a held page whose slot is `slot`: its bytes are there. False if it was
+ * put back or thrown away meanwhile. */
+static bool settle_hold(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			uint64_t slot)
+{
+	bool doomed;
+	uint64_t w;
+
+	do {
+		w = atomic_load(&r->words[idx]);
+		doomed = ovc_word_state(w) == OVC_DOOMED;
+		if (ovc_word_value(w) != pos ||
+		    (!doomed && ovc_word_state(w) != OVC_WRITING) ||
+		    (!doomed && slot == OVC_NO_SLOT))
+			return false;
+	} while (ovc_page_try(&r->words[idx], &w, OVC_EV_SETTLE, 0) !=
+		 OVC_ACT_DROP);
+	atomic_fetch_sub(&r->vm->staged, 1);
+	if (!doomed)
+		atomic_fetch_add(&r->vm->swapped, 1);
+	ovc_pager_end(r, idx, doomed ? OVC_EV_TO_EMPTY : OVC_EV_TO_SWAP,
+		      doomed ? 0 : slot);
+	if (doomed && slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
+	return true;
+}
+
+void ovc_pager_unhold(struct ovc_host *host, unsigned hold)
+{
+	struct ovc_hold *h = &host->holds[hold];
+	struct ovc_region *r = atomic_load(&h->region);
+	uint64_t pos = host->ring.cap + hold, slot, w;
+
+	if (!r)
+		return;
+	w = atomic_load(&r->words[h->idx]);
+	if (ovc_word_value(w) != pos || ovc_word_transient(w) ||
+	    (ovc_word_state(w) != OVC_DOOMED &&
+	     atomic_load(&h->slot) == OVC_NO_SLOT))
+		return; /* being put back, which frees the hold */
+	if (ovc_word_state(w) == OVC_STAGED &&
+	    ovc_page_try(&r->words[h->idx], &w, OVC_EV_CLAIM, pos) ==
+		    OVC_ACT_BUG)
+		return;
+	slot = atomic_exchange(&h->slot, OVC_NO_SLOT);
+	if (settle_hold(r, h->idx, pos, slot))
+		atomic_store(&h->region, NULL);
+	else if (slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
+}
+
+void ovc_pager_forget(struct ovc_host *host, const struct ovc_region *r)
+{
+	for (unsigned i = 0; i < host->nr_faulters * OVC_HOLDS; i++)
+		if (atomic_load(&host->holds[i].region) == r)
+			ovc_pager_unhold(host, i);
+}

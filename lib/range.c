@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What callers do with ranges, page by page in the caller's own thread.
+ *
+ * A page in a transient state is waited for: its owner is a thread that goes on by
+ * itself (in dispatch mode we take its steps meanwhile). Reads of swap are pread
+ * into a buffer of the caller's stack, a run of pages at a time; no ring is needed.
+ *
+ * Failures: pin takes back what it pinned; the others leave the pages that they
+ * did not reach as they were.
+ */
+#include "range.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory/memory.h"
+#include "pager.h"
+
+#define RUN 16 /* pages read at once */
+
+/* ---- bringing in ------------------------------------------------------- */
+
+static int read_slots(struct ovc_vm *vm, uint64_t slot, void *buf, size_t len)
+{
+	int error;
+
+	do {
+		error = ovc_file_read(ovc_swap_file(vm->swap), buf, len,
+				      slot * OVC_PAGE);
+	} while (error == -EINTR || error == -EAGAIN);
+	return error;
+}
+
+/* The page at idx is ours to read, from `slot`; the ones behind it that can come
+ * with the same pread are taken along. */
+static void read_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		     uint64_t slot, bool write)
+{
+	_Alignas(4096) char buf[RUN * OVC_PAGE];
+	struct ovc_arrival a = { r, idx, 1, slot, idx, write, buf };
+	struct ovc_touched t;
+	int error;
+
+	while (a.nr < nr && a.nr < RUN) {
+		uint64_t w = atomic_load(&r->words[idx + a.nr]);
+
+		if (ovc_word_state(w) != OVC_SWAPPED ||
+		    ovc_word_value(w) != slot + a.nr)
+			break;
+		if (ovc_pager_touch(r, idx + a.nr, false, true, &t) !=
+		    OVC_TOUCH_READ)
+			break;
+		if (t.slot != slot + a.nr) { /* it moved in between */
+			ovc_pager_unread(r, idx + a.nr, t.slot);
+			break;
+		}
+		a.nr++;
+	}
+	error = read_slots(r->vm, slot, buf, a.nr * OVC_PAGE);
+	if (error &&
+	    a.nr > 1) { /* one of them is bad: find out if it is ours */
+		for (; a.nr > 1; a.nr--)
+			ovc_pager_unread(r, idx + a.nr - 1, slot + a.nr - 1);
+		error = read_slots(r->vm, slot, buf, OVC_PAGE);
+	}
+	if (error == -EAGAIN || error == -ENOMEM) /* not the disk's word */
+		ovc_pager_unread(r, idx, slot);
+	else if (error)
+		ovc_pager_lost(r, idx, slot, error);
+	else
+		ovc_pager_arrived(&a, NULL, NULL);
+}
+
+/* Brings idx in, and maybe more of the nr pages that begin there. */
+static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
+{
+	for (unsigned round = 0;; round++) {
+		enum ovc_state s = ovc_word_state(atomic_load(&r->words[idx]));
+		struct ovc_touched t;
+
+		if (s == OVC_RESIDENT || s == OVC_CLEAN)
+			return 0;
+		switch (ovc_pager_touch(r, idx, write, false, &t)) {
+		case OVC_TOUCH_READ:
+			read_run(r, idx, nr, t.slot, write);
+			break;
+		case OVC_TOUCH_LOST:
+			return -EIO;
+		case OVC_TOUCH_DONE:
+			break;
+		case OVC_TOUCH_WAIT:
+		case OVC_TOUCH_STARVED:
+			ovc_host_pause(r->vm->host, round);
+			break;
+		}
+	}
+}
+
+static void give_up_slot(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	while (ovc_word_state(w) == OVC_CLEAN) {
+		uint64_t slot = ovc_word_value(w);
+
+		if (ovc_page_try(&r->words[idx], &w, OVC_EV_DIRTY, 0) ==
+		    OVC_ACT_FREE) {
+			ovc_swap_free(r->vm->swap, slot);
+			return;
+		}
+		w = atomic_load(&r->words[idx]);
+	}
+}
+
+/* ---- discard ------------------------------------------------------------ */
+
+/* Frees nr pages that are DROPPING, of which the guest had `resident`. */
+static int drop_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		    uint64_t *resident)
+{
+	int error = nr ? r->memory->discard(r, idx, nr) : 0;
+	enum ovc_action action;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		if (!error) {
+			ovc_pager_end(r, i, OVC_EV_TO_EMPTY, 0);
+			continue;
+		}
+		/* Not dropped: the guest keeps it. */
+		ovc_page_end(&r->words[i], OVC_EV_UNWRITTEN, 0, &action);
+		ovc_pager_end(r, i, OVC_EV_FILLED, 0);
+	}
+	if (!error) {
+		atomic_fetch_sub(&r->vm->resident, *resident);
+		ovc_uncharge(r->vm->host, *resident);
+	}
+	*resident = 0;
+	return error;
+}
+
+/* The slot that a staged page had is of no more use to anyone. */
+static void forget_slot(struct ovc_region *r, uint64_t pos)
+{
+	uint64_t slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
+					OVC_NO_SLOT);
+
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
+}
+
+/*
+ * Discards one page. True: it is DROPPING now, and the caller must drop it with
+ * the rest of its run.
+ */
+static bool discard_one(struct ovc_region *r, uint64_t idx, bool *resident,
+			bool *busy)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t w = atomic_load(&r->words[idx]);
+	uint64_t value = ovc_word_value(w), keep = 0;
+	enum ovc_state s = ovc_word_state(w);
+
+	*resident = s == OVC_RESIDENT || s == OVC_CLEAN;
+	*busy = true;
+	if (ovc_word_transient(w))
+		return false;
+	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED)
+		keep = value;
+	switch (ovc_page_try(&r->words[idx], &w, OVC_EV_DISCARD, keep)) {
+	case OVC_ACT_DROP:
+		*busy = false;
+		if (s == OVC_CLEAN)
+			ovc_swap_free(vm->swap, value);
+		if (s == OVC_POISONED) {
+			/* There is nothing behind it to drop. */
+			ovc_memory_mend(r, idx);
+			atomic_fetch_sub(&vm->poisoned, 1);
+			ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+			return false;
+		}
+		return true;
+	case OVC_ACT_FREE:
+		ovc_swap_free(vm->swap, value);
+		atomic_fetch_sub(&vm->swapped, 1);
+		*busy = false;
+		return false;
+	case OVC_ACT_NONE:
+		if (s == OVC_STAGED)
+			forget_slot(r, value);
+		*busy = false;
+		return false;
+	default:
+		return false; /* it moved: look again */
+	}
+}
+
+static bool any_pinned(const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	for (uint64_t i = idx; i < idx + nr; i++)
+		if (ovc_word_pins(atomic_load(&r->words[i])))
+			return true;
+	return false;
+}
+
+static int discard_tracked(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t from = idx, had = 0;
+	unsigned round = 0;
+	int error = 0, e;
+
+	for (uint64_t i = idx; i < idx + nr; round++) {
+		bool resident, busy, run = discard_one(r, i, &resident, &busy);
+
+		if (run) {
+			had += resident;
+			i++;
+			continue;
+		}
+		e = drop_run(r, from, i - from, &had);
+		error = error ? error : e;
+		if (busy)
+			ovc_host_pause(r->vm->host, round);
+		else
+			i++;
+		from = i;
+	}
+	e = drop_run(r, from, idx + nr - from, &had);
+	return error ? error : e;
+}
+
+/* Tracking begins under control: what it adopts is not dropped meanwhile. */
+static bool discard_untracked(struct ovc_region *r, uint64_t idx, uint64_t nr,
+			      int *error)
+{
+	struct ovc_host *host = r->vm->host;
+	bool untracked;
+
+	ovc_control_lock(host);
+	untracked = !atomic_load(&r->tracked);
+	if (untracked)
+		*error = r->memory->discard(r, idx, nr);
+	ovc_control_unlock(host);
+	return untracked;
+}
+
+static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	int error = 0;
+
+	if (any_pinned(r, idx, nr))
+		return ovc_fail(-EBUSY, "discard: a page of the range is "
+					"pinned; unpin it first");
+	if (!atomic_load(&r->tracked) && discard_untracked(r, idx, nr, &error))
+		return error;
+	return discard_tracked(r, idx, nr);
+}
+
+int ovc_range_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	int error;
+
+	pthread_mutex_lock(&r->vm->pinning);
+	error = discard(r, idx, nr);
+	pthread_mutex_unlock(&r->vm->pinning);
+	return error;
+}
+
+/* ---- pin ------------------------------------------------------------------ */
+
+static int add_pins(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		    uint64_t *done)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_host *host = vm->host;
+	uint64_t most =
+		atomic_load(&host->budget) - atomic_load(&host->reserve);
+	uint64_t limit = atomic_load(&vm->limit);
+
+	for (*done = 0; *done < nr; ++*done) {
+		ovc_word *word = &r->words[idx + *done];
+		uint64_t w = atomic_load(word), all;
+
+		ovc_region_touch(r, idx + *done);
+		do {
+			if (ovc_word_pins(w) >= OVC_W_PIN_MAX)
+				return -EOVERFLOW;
+		} while (!atomic_compare_exchange_weak(word, &w,
+						       w + OVC_W_PIN_ONE));
+		if (ovc_word_pins(w))
+			continue;
+		atomic_fetch_add(&vm->pinned, 1);
+		all = atomic_fetch_add(&host->pinned, 1) + 1;
+		if (all * OVC_PAGE > most ||
+		    (limit && atomic_load(&vm->pinned) > limit)) {
+			++*done;
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static void remove_pins(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		uint64_t w = atomic_fetch_sub(&r->words[i], OVC_W_PIN_ONE);
+
+		if (ovc_word_pins(w) == 1) {
+			atomic_fetch_sub(&r->vm->pinned, 1);
+			atomic_fetch_sub(&r->vm->host->pinned, 1);
+		}
+	}
+}
+
+/*
+ * Pins come first, so that reclaim leaves alone what is brought in; and a page
+ * that is pinned counts as written, for a device writes past the page tables.
+ */
+static int bring_in_pinned(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	int error = 0;
+
+	for (uint64_t i = idx; !error && i < idx + nr; i++) {
+		enum ovc_state s;
+
+		/* Again if a read borrows it just then: that ends as CLEAN as
+		 * it began, and a device's writes would go unseen. */
+		do {
+			error = bring_in(r, i, idx + nr - i, true);
+			give_up_slot(r, i);
+			s = ovc_word_state(atomic_load(&r->words[i]));
+		} while (!error && s != OVC_RESIDENT);
+	}
+	return error;
+}
+
+int ovc_range_pin(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t done;
+	int error;
+
+	pthread_mutex_lock(&r->vm->pinning);
+	error = add_pins(r, idx, nr, &done);
+	pthread_mutex_unlock(&r->vm->pinning);
+	if (error == -ENOMEM)
+		ovc_fail(error, "pin: pinned memory would exceed the budget "
+				"less the reserve, or the VM's limit; unpin "
+				"some, or raise them");
+	else if (error)
+		ovc_fail(error, "pin: a page has %d pins already",
+			 OVC_W_PIN_MAX);
+	else if (!atomic_load(&r->tracked))
+		/* The kernel brings in by itself what is not there yet. */
+		ovc_pages_populate(ovc_page_addr(r, idx), nr * OVC_PAGE);
+	if (!error && atomic_load(&r->tracked)) {
+		error = bring_in_pinned(r, idx, nr);
+		if (error)
+			ovc_fail(error, "pin: a page could not be read from "
+					"swap, or is poisoned");
+	}
+	if (error)
+		remove_pins(r, idx, done);
+	return error;
+}
+
+int ovc_range_unpin(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	for (uint64_t i = idx; i < idx + nr; i++)
+		if (!ovc_word_pins(atomic_load(&r->words[i])))
+			return ovc_fail(-EINVAL,
+					"unpin: page %llu of the "
+					"range is not pinned",
+					(unsigned long long)(i - idx));
+	remove_pins(r, idx, nr);
+	return 0;
+}
+
+/* ---- overwrite, prefetch --------------------------------------------------- */
+
+int ovc_range_overwrite(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		uint64_t w = atomic_load(&r->words[i]);
+		uint64_t slot = ovc_word_value(w);
+
+		if (ovc_word_state(w) != OVC_SWAPPED)
+			continue;
+		if (ovc_page_try(&r->words[i], &w, OVC_EV_DISCARD, 0) !=
+		    OVC_ACT_FREE)
+			continue; /* being read already: nothing to spare */
+		ovc_swap_free(r->vm->swap, slot);
+		atomic_fetch_sub(&r->vm->swapped, 1);
+	}
+	return 0;
+}
+
+int ovc_range_prefetch(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	struct ovc_host *host = r->vm->host;
+
+	if (!atomic_load(&r->tracked))
+		return 0; /* it is all there, or zero */
+	for (unsigned i = 0; i < OVC_MAX_REQUESTS; i++) {
+		struct ovc_request *q = &host->requests[i];
+		int is = OVC_SLOT_FREE;
+
+		if (!atomic_compare_exchange_strong(&q->state, &is,
+						    OVC_SLOT_BUSY))
+			continue;
+		q->region = r;
+		q->idx = idx;
+		q->nr = nr;
+		atomic_store(&q->state, OVC_SLOT_READY);
+		atomic_store(&host->have_requests, true);
+		ovc_wake_faulters(host);
+		return 0;
+	}
+	return ovc_fail(-EAGAIN,
+			"prefetch: %d requests are waiting already; "
+			"try again later",
+			OVC_MAX_REQUESTS);
+}
+
+/* ---- read ------------------------------------------------------------------ */
+
+/* Copies a page that we made FILLING (it was with the guest, or staged) or
+ * READING (it was swapped), and gives it back as it was. */
+static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
+			 char *page)
+{
+	uint64_t value = ovc_word_value(was);
+	uint8_t bits = 0;
+	int error;
+
+	switch (ovc_word_state(was)) {
+	case OVC_RESIDENT:
+	case OVC_CLEAN:
+		/* A memfd's page is looked at through the view: it must not
+		 * fault here, where nobody would answer. */
+		error = r->memory->present(r, idx, 1, &bits);
+		if (!error && !bits)
+			memset(page, 0, OVC_PAGE);
+		else if (!error && r->view)
+			memcpy(page, r->view + idx * OVC_PAGE, OVC_PAGE);
+		else if (!error)
+			memcpy(page, ovc_page_addr(r, idx), OVC_PAGE);
+		if (ovc_word_state(was) == OVC_CLEAN)
+			ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, value);
+		else
+			ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+		return error;
+	case OVC_SWAPPED:
+		error = read_slots(r->vm, value, page, OVC_PAGE);
+		if (!error &&
+		    ovc_swap_checksum(page) != ovc_swap_sum(r->vm->swap, value))
+			error = -EBADMSG;
+		ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, value);
+		return error;
+	default:
+		memcpy(page, ovc_pager_view(r, idx, value), OVC_PAGE);
+		ovc_pager_end(r, idx, OVC_EV_UNPUT, value);
+		return 0;
+	}
+}
+
+static int read_page(struct ovc_region *r, uint64_t idx, char *page)
+{
+	for (unsigned round = 0;; round++) {
+		uint64_t w = atomic_load(&r->words[idx]), was = w;
+
+		if (ovc_word_transient(w)) {
+			ovc_host_pause(r->vm->host, round);
+			continue;
+		}
+		switch (ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK,
+				     ovc_word_value(w))) {
+		case OVC_ACT_COPY:
+			return copy_borrowed(r, idx, was, page);
+		case OVC_ACT_NONE:
+			if (ovc_word_state(was) == OVC_POISONED)
+				return -EIO;
+			memset(page, 0, OVC_PAGE);
+			return 0;
+		default:
+			break;
+		}
+	}
+}
+
+int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
+{
+	_Alignas(4096) char page[OVC_PAGE];
+	char *to = buf;
+
+	/* Not tracked: all that there is is mapped. (If tracking begins while
+	 * we copy, a touch of ours is answered like a guest's.) */
+	if (!atomic_load(&r->tracked)) {
+		memcpy(buf, r->base + offset, len);
+		return 0;
+	}
+	while (len) {
+		size_t at = offset % OVC_PAGE, n = OVC_PAGE - at;
+		int error = read_page(r, offset / OVC_PAGE, page);
+
+		if (error)
+			return ovc_fail(-EIO,
+					"read: the page at offset %#llx "
+					"of the region is lost or could "
+					"not be read (error %d)",
+					(unsigned long long)offset, -error);
+		if (n > len)
+			n = len;
+		memcpy(to, page + at, n);
+		to += n;
+		offset += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* ---- the end of tracking ------------------------------------------------------ */
+
+static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+	bool freed, busy;
+
+	switch (ovc_word_state(w)) {
+	case OVC_EMPTY:
+		return 0;
+	case OVC_RESIDENT:
+		return 0;
+	case OVC_CLEAN:
+		give_up_slot(r, idx);
+		return 0;
+	case OVC_POISONED:
+		return throw_away ? 0 : -EIO;
+	default:
+		break;
+	}
+	if (!throw_away)
+		return bring_in(r, idx, r->nr - idx, false);
+	for (unsigned round = 0;; round++) {
+		w = atomic_load(&r->words[idx]);
+		if (ovc_word_state(w) == OVC_RESIDENT ||
+		    ovc_word_state(w) == OVC_CLEAN) {
+			give_up_slot(r, idx); /* it was just coming in */
+			return 0;
+		}
+		if (discard_one(r, idx, &freed, &busy)) {
+			/* It came in under our eyes; its memory is not ours
+			 * to drop, so that the word alone is finished. */
+			ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+			atomic_fetch_sub(&r->vm->resident, freed);
+			ovc_uncharge(r->vm->host, freed);
+			return 0;
+		}
+		if (!busy)
+			return 0;
+		ovc_host_pause(r->vm->host, round);
+	}
+}
+
+int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
+{
+	int error = 0;
+
+	for (uint64_t i = 0; i < r->nr; i++) {
+		/* A page of words that was never touched is all EMPTY. */
+		if (!(i % 512) &&
+		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
+		      1)) {
+			i += 511;
+			continue;
+		}
+		int e = bring_back_one(r, i, throw_away);
+
+		/* We hold the lock that reclaim would need for this. */
+		if (!(i % 256))
+			ovc_reclaim_tidy(r->vm->host->reclaim);
+
+		if (e)
+			error = e;
+		/* A page that came along clean with another one. */
+		give_up_slot(r, i);
+	}
+	return error;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Range calls, on pages of one region: what overcommit.h promises, once the
+ * arguments were found good. Called from callers' threads, without a lock; they
+ * may wait for other threads. Return 0 or a negative errno.
+ */
+#ifndef OVC_RANGE_H
+#define OVC_RANGE_H
+
+#include "internal.h"
+
+int ovc_range_discard(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_range_prefetch(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_range_pin(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_range_unpin(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_range_overwrite(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf,
+		   size_t len);
+
+/* Brings every page in, from wherever it is, and gives up its slot: what is left
+ * of tracking when a region goes. `throw_away`: only settles where pages are. */
+int ovc_range_bring_back(struct ovc_region *r, bool throw_away);
+
+#endif

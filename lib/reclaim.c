@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way out: stage, classify, settle.
+ *
+ *   stage     the coldest pages are taken from the guest and queue in the ring. A
+ *             touch there puts them back: that is their second chance.
+ *   classify  the oldest of the ring: all zero? same as its slot still? else raw
+ *   settle    zero: the frame is dropped. Clean: dropped, the slot has it. Raw: up
+ *             to 256 pages go to contiguous slots with one write; then dropped.
+ *
+ * Reclaim begins when half of the reserve is used up and ends when it is whole
+ * again, so that writes come in large pieces. A VM over its own limit is treated
+ * likewise, by itself.
+ *
+ * Failures: a write that fails puts its pages back; the VM's swap is left alone for
+ * a second, and the VMM is told. When guests wait and nothing can be reclaimed, the
+ * VMM is told each second; they go on waiting.
+ *
+ * All of it runs under host->control, in steps; on stop what is in flight is waited
+ * for, and what is staged stays so (regions are brought back by who removes them).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "meta.h"
+#include "pager.h"
+#include "reclaim.h"
+
+static void wake_starved(struct ovc_host *host)
+{
+	for (unsigned i = 0; i < host->end; i++) {
+		struct ovc_vm *vm = host->vms[i];
+
+		if (!vm || !atomic_load(&vm->starved))
+			continue;
+		if (!ovc_charge(vm, 1))
+			continue;
+		ovc_uncharge(host, 1);
+		atomic_store(&vm->starved, false);
+		for (unsigned k = 0; k < vm->nr_regions; k++)
+			if (vm->regions[k]->registered)
+				ovc_uffd_wake(host->uffd, vm->regions[k]->base,
+					      vm->regions[k]->nr * OVC_PAGE);
+	}
+}
+
+static bool any_starved(const struct ovc_host *host)
+{
+	for (unsigned i = 0; i < host->end; i++)
+		if (host->vms[i] && atomic_load(&host->vms[i]->starved))
+			return true;
+	return false;
+}
+
+static uint64_t reserve_pages(const struct ovc_host *host)
+{
+	return atomic_load(&host->reserve) / OVC_PAGE;
+}
+
+/* Pages to free so that the reserve is whole again; 0 while less than half of it
+ * is used up. */
+static uint64_t host_need(struct ovc_reclaim *rc)
+{
+	struct ovc_host *host = rc->host;
+	uint64_t used = atomic_load(&host->used);
+	uint64_t allowed = atomic_load(&host->allowed);
+	uint64_t reserve = reserve_pages(host);
+
+	if (used + reserve / 2 > allowed)
+		rc->active = true;
+	if (used + reserve <= allowed)
+		rc->active = false;
+	return rc->active ? used + reserve - allowed : 0;
+}
+
+static uint64_t vm_need(const struct ovc_vm *vm)
+{
+	uint64_t limit = atomic_load(&vm->limit);
+	uint64_t have = atomic_load(&vm->resident) + atomic_load(&vm->staged);
+	uint64_t margin = limit / 64 < 1024 ? limit / 64 : 1024;
+
+	if (!limit || have + margin / 2 <= limit)
+		return 0;
+	return have + margin - limit;
+}
+
+static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
+{
+	bool over = false;
+
+	for (unsigned i = 0; i < rc->host->end; i++) {
+		struct ovc_vm *vm = rc->host->vms[i];
+		unsigned chunks = 8192;
+		uint64_t need = vm ? vm_need(vm) : 0;
+		uint64_t staged = need ? atomic_load(&vm->staged) : 0;
+
+		if (!need || now < vm->retry_at)
+			continue;
+		over = true;
+		if (need > OVC_STAGE_STEP)
+			need = OVC_STAGE_STEP;
+		ovc_settle_room(rc);
+		if (staged < 2 * need && ovc_vm_stageable(vm, now))
+			ovc_stage_vm(vm, (unsigned)(2 * need - staged),
+				     &chunks);
+		ovc_settle_vm(rc, vm, need);
+	}
+	return over;
+}
+
+/* Keeps the ring filled, and settles what is needed now. */
+static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
+{
+	struct ovc_host *host = rc->host;
+	struct ovc_staging *s = &host->ring;
+	uint64_t target = ovc_clock_ring_target(atomic_load(&host->allowed),
+						atomic_load(&host->evicted));
+	uint64_t waiting = s->head - s->next, coming = rc->writing;
+	uint64_t want, staged = 0;
+
+	if (target > s->cap * 3 / 4)
+		target = s->cap * 3 / 4;
+	/* What is settled but still behind a write is on its way, too. */
+	need = need > coming ? need - coming : 0;
+	if (target < need)
+		target = need;
+	if (waiting < target) {
+		want = target - waiting;
+		if (want > OVC_STAGE_STEP)
+			want = OVC_STAGE_STEP;
+		staged = ovc_stage_probation(rc, (unsigned)want, now);
+		if (staged < want)
+			staged += ovc_stage_sweep(
+				host, (unsigned)(want - staged), now);
+	}
+	if (need > OVC_SETTLE_STEP)
+		need = OVC_SETTLE_STEP;
+	ovc_settle(rc, need);
+	return staged || rc->writing;
+}
+
+static void tell_stuck(struct ovc_reclaim *rc, bool progress, uint64_t now)
+{
+	if (progress || !any_starved(rc->host)) {
+		rc->stuck_since = 0;
+		return;
+	}
+	if (!rc->stuck_since)
+		rc->stuck_since = now;
+	if (now - rc->stuck_since < OVC_RETRY_NS ||
+	    now - rc->stuck_told < OVC_RETRY_NS)
+		return;
+	rc->stuck_told = now;
+	ovc_event_post(rc->host, OVC_EVENT_STUCK, ENOMEM, NULL, NULL, 0, 0);
+}
+
+int ovc_reclaim_step(struct ovc_reclaim *rc)
+{
+	struct ovc_host *host = rc->host;
+	uint64_t now = ovc_now_ns(), need, freed = atomic_load(&host->used);
+	bool progress = ovc_settle_reap(rc) > 0, over = false;
+	int wait = ovc_monitor_step(&rc->monitor, host, now);
+
+	ovc_host_recount(host);
+	ovc_ring_advance(rc);
+	ovc_ring_collect(rc);
+	if (atomic_load(&host->tracked)) {
+		over = reclaim_vms(rc, now);
+		need = host_need(rc);
+		if (need)
+			progress |= reclaim_host(rc, need, now);
+	} else {
+		need = 0;
+	}
+	ovc_ring_submit(rc->ring);
+	ovc_ring_advance(rc);
+	wake_starved(host);
+	progress |= atomic_load(&host->used) < freed;
+	tell_stuck(rc, progress, now);
+	if (!need && !over && !rc->writing && !any_starved(host))
+		return wait;
+	if (rc->writing && rc->nr_idle < 2)
+		return 100; /* nothing to do before a write is done */
+	if (progress && need)
+		return rc->writing >= need ? 1 : 0;
+	return rc->writing ? 1 : 5;
+}
+
+/* ---- the thread -------------------------------------------------------- */
+
+struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *rc)
+{
+	return rc->ring;
+}
+
+static void *run(void *arg)
+{
+	struct ovc_reclaim *rc = arg;
+	struct ovc_host *host = rc->host;
+
+	while (!atomic_load(&host->stop)) {
+		bool writing;
+		int wait;
+
+		ovc_reclaim_deliver(rc);
+		/* Callers first, but not for ever: guests may wait for us. */
+		for (unsigned i = 0;
+		     i < 64 && atomic_load(&host->control_waiting); i++)
+			ovc_nap(i);
+		/* Before the step: who is short of memory after it looked must
+		 * find the bell unrung. */
+		atomic_store(&host->kicked, false);
+		pthread_mutex_lock(&host->control);
+		wait = ovc_reclaim_step(rc);
+		writing = rc->writing > 0;
+		pthread_mutex_unlock(&host->control);
+		if (!wait)
+			continue;
+		ovc_poll_two(host->reclaim_wake,
+			     writing ? ovc_ring_fd(rc->ring) : -1, wait);
+		ovc_notify_clear(host->reclaim_wake);
+	}
+	return NULL;
+}
+
+int ovc_reclaim_create(struct ovc_host *host, bool thread,
+		       struct ovc_reclaim **rp)
+{
+	struct ovc_reclaim *rc = ovc_meta_zalloc(sizeof(*rc));
+	struct ovc_ring_options o = {
+		.depth = OVC_DEPTH,
+		.files = OVC_MAX_VMS,
+		.io_uring = !(host->without & OVC_FEATURE_IO_URING),
+		.fixed_files = !(host->without & OVC_FEATURE_FIXED_FILES),
+	};
+	int error;
+
+	if (!rc)
+		return -ENOMEM;
+	rc->host = host;
+	for (rc->nr_idle = 0; rc->nr_idle < OVC_DEPTH; rc->nr_idle++)
+		rc->idle[rc->nr_idle] = (uint8_t)rc->nr_idle;
+	error = ovc_ring_create(&o, &rc->ring);
+	if (!error && thread) {
+		error = ovc_thread_start(&rc->thread, "ovc-reclaim", run, rc);
+		rc->threaded = !error;
+	}
+	if (error) {
+		ovc_reclaim_destroy(&rc);
+		return error;
+	}
+	*rp = rc;
+	return 0;
+}
+
+void ovc_reclaim_destroy(struct ovc_reclaim **rp)
+{
+	struct ovc_reclaim *rc = *rp;
+
+	if (!rc)
+		return;
+	if (rc->threaded)
+		pthread_join(rc->thread, NULL);
+	while (rc->ring && rc->nr_idle < OVC_DEPTH) {
+		ovc_ring_wait(rc->ring, 10);
+		ovc_settle_reap(rc);
+	}
+	if (rc->ring)
+		ovc_ring_destroy(&rc->ring);
+	ovc_meta_free(rc);
+	*rp = NULL;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the way out share: reclaim.c (how much, when), stage.c, settle.c,
+ * window.c, push.c, events.c. All of it under host->control.
+ */
+#ifndef OVC_RECLAIM_H
+#define OVC_RECLAIM_H
+
+#include "internal.h"
+#include "monitor.h"
+
+#define OVC_DEPTH	16   /* writes in flight */
+#define OVC_CLUSTER	256  /* pages a write */
+#define OVC_STAGE_STEP	2048 /* pages staged in one step */
+#define OVC_SETTLE_STEP 2048 /* pages settled in one step */
+#define OVC_RETRY_NS	1000000000ull
+
+struct ovc_write {
+	struct ovc_vm *vm;
+	unsigned nr;
+	uint64_t pos[OVC_CLUSTER];
+	struct iovec iov[OVC_CLUSTER];
+};
+
+/* A page whose frame is to be freed; it is DROPPING. */
+struct ovc_drop {
+	struct ovc_entry *e;
+	uint64_t pos, slot;
+};
+
+struct ovc_reclaim {
+	struct ovc_host *host;
+	struct ovc_ring *ring;
+	bool threaded;
+	pthread_t thread;
+
+	struct ovc_write ios[OVC_DEPTH];
+	uint8_t idle[OVC_DEPTH];
+	unsigned nr_idle;
+	uint64_t writing; /* pages in flight */
+
+	/* raw pages of one VM that wait to be written together */
+	struct ovc_vm *batch_vm;
+	unsigned batch_nr;
+	uint64_t batch[OVC_CLUSTER];
+	uint64_t batch_sum[OVC_CLUSTER];
+
+	struct ovc_drop drops[OVC_CLUSTER];
+	unsigned nr_drops;
+
+	bool active;
+	uint64_t stuck_since, stuck_told;
+	unsigned probation_turn;
+	struct ovc_monitor monitor;
+};
+
+static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host, uint64_t n)
+{
+	return &host->ring.entries[n % host->ring.cap];
+}
+
+static inline void ovc_count(struct ovc_vm *vm, size_t field, uint64_t n)
+{
+	_Atomic uint64_t *one = (void *)((char *)&vm->count + field);
+	_Atomic uint64_t *all = (void *)((char *)&vm->host->count + field);
+
+	atomic_fetch_add_explicit(one, n, memory_order_relaxed);
+	atomic_fetch_add_explicit(all, n, memory_order_relaxed);
+}
+#define OVC_COUNT(vm, field, n) \
+	ovc_count(vm, offsetof(struct ovc_counters, field), n)
+
+/* ---- stage.c -------------------------------------------------------------- */
+
+/* Room in the ring, in pages. */
+uint64_t ovc_ring_room(const struct ovc_host *host);
+
+/* May this VM's pages go anywhere now? */
+bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now);
+
+/* Stages what it can of a chunk: all, or what the clock says. *moving is set where
+ * some were just coming in, or going out. Returns how many were taken. */
+unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
+			 bool all, bool *moving);
+
+/* The hand over one VM, at most a lap or *chunks chunks, until `want` are staged;
+ * the same over all VMs; and the oldest on probation beyond those that may stay.
+ * Return how many were taken. */
+unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks);
+unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now);
+unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
+			     uint64_t now);
+
+/* ---- settle.c ------------------------------------------------------------- */
+
+/* Does a page word name a ring position? */
+bool ovc_entry_named(uint64_t w, uint64_t pos);
+
+/* Nobody names the entry any more: its slot, if it still has one, is free. */
+void ovc_entry_finish(struct ovc_entry *e);
+
+/*
+ * From WRITING or DOOMED at pos to nowhere or to a slot: at once, or with the next
+ * ovc_settle_drops(). False: it was put back meanwhile.
+ */
+bool ovc_settle_to(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
+		   uint64_t slot);
+void ovc_settle_drops(struct ovc_reclaim *rc);
+
+/* Looks at one entry of the ring; true: it is (or will be) on its way out. */
+bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos);
+
+/* Writes, and drops, what was put together. */
+void ovc_settle_flush(struct ovc_reclaim *rc);
+
+/* The oldest `want` pages that wait; those of one VM; or as many as it takes for
+ * others to be staged. */
+void ovc_settle(struct ovc_reclaim *rc, uint64_t want);
+void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
+		   uint64_t want);
+void ovc_settle_room(struct ovc_reclaim *rc);
+
+/* Finishes writes that are done. Returns how many. */
+unsigned ovc_settle_reap(struct ovc_reclaim *rc);
+
+/* ---- window.c ------------------------------------------------------------- */
+
+/* Lets the tail pass what is done, and frees the frames behind it. */
+void ovc_ring_advance(struct ovc_reclaim *rc);
+
+/* Frees frames whose page was put back, when they are many. */
+void ovc_ring_collect(struct ovc_reclaim *rc);
+
+#endif

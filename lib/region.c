@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A region's life: added (the kernel's alone), tracked (registered with
+ * userfaultfd, what is there adopted), untracked again, freed.
+ *
+ * Tracking registers first and counts afterwards. A page that is touched between the
+ * two faults and is counted by the pager; one that was there is adopted; so each is
+ * counted once.
+ *
+ * Failures: what cannot be registered stays as it was. On removal all pages are
+ * brought back before the registration ends, for a userfaultfd that goes with faults
+ * in flight lets the guest read zeros.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "memory/memory.h"
+#include "meta.h"
+#include "pager.h"
+#include "range.h"
+#include "sys/memfd.h"
+
+#define MAX_LEN ((uint64_t)1 << 40)
+#define LOOK	4096 /* pages asked about at once */
+
+/* ---- checks ------------------------------------------------------------------ */
+
+static int check_shape(const struct ovc_region_options *o)
+{
+	uintptr_t addr = (uintptr_t)o->addr;
+
+	if (!o->addr || addr % OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"add_region: addr %p is not aligned "
+				"to 4096 bytes",
+				o->addr);
+	if (!o->len || o->len % OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"add_region: len %zu is not a "
+				"multiple of 4096 above 0",
+				o->len);
+	if (o->len > MAX_LEN)
+		return ovc_fail(-EINVAL,
+				"add_region: len %zu is more than "
+				"1 TiB; add several regions",
+				o->len);
+	if (addr + o->len < addr)
+		return ovc_fail(-EINVAL, "add_region: addr + len wraps around");
+	if (o->gpa % OVC_PAGE || o->gpa + o->len < o->gpa)
+		return ovc_fail(-EINVAL,
+				"add_region: gpa %#llx is not "
+				"aligned, or wraps around",
+				(unsigned long long)o->gpa);
+	if (o->flags)
+		return ovc_fail(-EINVAL, "add_region: flags %#x must be 0",
+				o->flags);
+	if (o->memfd < 0 || o->memfd_offset % OVC_PAGE)
+		return ovc_fail(-EINVAL,
+				"add_region: memfd %d or its offset "
+				"is bad",
+				o->memfd);
+	return 0;
+}
+
+static int check_memfd(const struct ovc_region_options *o,
+		       const struct ovc_mapping *m)
+{
+	uint64_t inode, size;
+	int error = ovc_memfd_stat(o->memfd, &inode, &size);
+
+	if (error)
+		return ovc_fail(-EINVAL, "add_region: memfd %d: %s", o->memfd,
+				strerror(-error));
+	if (m->private || m->inode != inode || m->offset != o->memfd_offset ||
+	    !m->straight)
+		return ovc_fail(-EINVAL, "add_region: the range is not a "
+					 "shared mapping of the memfd from its "
+					 "offset on");
+	if (size < o->memfd_offset + o->len)
+		return ovc_fail(-EINVAL, "add_region: the memfd is shorter "
+					 "than the region");
+	return 0;
+}
+
+static int check_mapping(const struct ovc_host *host,
+			 const struct ovc_region_options *o)
+{
+	struct ovc_mapping m;
+	int error = ovc_pages_mapping(o->addr, o->len, &m);
+
+	if (error)
+		return ovc_fail(error, "add_region: /proc/self/smaps: %s",
+				strerror(-error));
+	if (!m.mapped)
+		return ovc_fail(-EFAULT, "add_region: the range is not mapped "
+					 "as a whole");
+	if (m.hugetlb)
+		return ovc_fail(-EINVAL, "add_region: hugetlb memory cannot be "
+					 "overcommitted; use transparent huge "
+					 "pages");
+	if (!m.readable || !m.writable)
+		return ovc_fail(-EINVAL, "add_region: the mapping is not "
+					 "readable and writable");
+	if (o->memfd && !host->uffd_features.minor)
+		return ovc_fail(-ENOTSUP,
+				"add_region: memfd memory needs minor "
+				"faults for shmem (Linux 5.14)");
+	if (o->memfd)
+		return check_memfd(o, &m);
+	if (m.file || m.shared)
+		return ovc_fail(-EINVAL, "add_region: the mapping is not "
+					 "private and anonymous; name its "
+					 "memfd if it is of one");
+	/* The ring's window has no execute permission, and pages move only
+	 * between mappings with the same. */
+	if (m.exec)
+		return ovc_fail(-EINVAL, "add_region: the mapping is "
+					 "executable; guests do not need that");
+	return 0;
+}
+
+static bool overlaps(struct ovc_host *host, const char *addr, size_t len)
+{
+	const struct ovc_map *map = atomic_load(&host->map);
+
+	for (size_t i = 0; map && i < map->nr; i++) {
+		const struct ovc_region *r = map->regions[i];
+
+		if (addr < r->base + r->nr * OVC_PAGE && r->base < addr + len)
+			return true;
+	}
+	return false;
+}
+
+/* ---- creation ------------------------------------------------------------------ */
+
+static size_t words_len(const struct ovc_region *r)
+{
+	return (r->nr * sizeof(ovc_word) + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
+}
+
+static size_t touched_len(const struct ovc_region *r)
+{
+	return ((r->nr / 512 + 64) / 64 * 8 + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
+}
+
+int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
+		      struct ovc_region **regionp)
+{
+	struct ovc_region *r;
+	void *words, *touched;
+	int error = check_shape(o);
+
+	if (error)
+		return error;
+	if (overlaps(vm->host, o->addr, o->len))
+		return ovc_fail(-EEXIST, "add_region: the range overlaps a "
+					 "region of this host");
+	error = check_mapping(vm->host, o);
+	if (error)
+		return error;
+	r = ovc_meta_zalloc(sizeof(*r));
+	if (!r)
+		return ovc_fail(-ENOMEM, "add_region: out of memory");
+	r->vm = vm;
+	r->memory = o->memfd ? &ovc_memory_memfd : &ovc_memory_anon;
+	r->base = o->addr;
+	r->nr = o->len / OVC_PAGE;
+	r->gpa = o->gpa;
+	r->id = vm->host->next_region_id++;
+	r->memfd = -1;
+	r->memfd_offset = o->memfd_offset;
+	error = ovc_pages_reserve(words_len(r), &words);
+	r->words = error ? NULL : words;
+	if (!error)
+		error = ovc_pages_reserve(touched_len(r), &touched);
+	r->touched = error ? NULL : touched;
+	if (!error && o->memfd)
+		error = ovc_memfd_map(o->memfd, o->memfd_offset, o->len,
+				      &r->memfd, &r->view);
+	if (error) {
+		ovc_region_free(r);
+		return ovc_fail(error, "add_region: no room for its tables: %s",
+				strerror(-error));
+	}
+	*regionp = r;
+	return 0;
+}
+
+/* Pins that nobody took back end with their region. */
+static void drop_pins(struct ovc_region *r)
+{
+	uint64_t nr = 0;
+
+	for (uint64_t i = 0; i < r->nr; i++) {
+		if (!(i % 512) &&
+		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
+		      1)) {
+			i += 511;
+			continue;
+		}
+		nr += ovc_word_pins(atomic_load(&r->words[i])) != 0;
+	}
+	atomic_fetch_sub(&r->vm->pinned, nr);
+	atomic_fetch_sub(&r->vm->host->pinned, nr);
+}
+
+void ovc_region_free(struct ovc_region *r)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t i = 0; r->touched && i < (r->nr / 512 + 64) / 64; i++)
+		pages += (uint64_t)__builtin_popcountll(
+			atomic_load(&r->touched[i]));
+	if (pages)
+		drop_pins(r);
+	atomic_fetch_sub(&r->vm->host->tables, pages * OVC_PAGE);
+	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
+	ovc_pages_release(r->words, words_len(r));
+	ovc_pages_release(r->touched, touched_len(r));
+	ovc_meta_free(r);
+}
+
+void ovc_region_touch(struct ovc_region *r, uint64_t idx)
+{
+	_Atomic uint64_t *word = &r->touched[idx / 512 / 64];
+	uint64_t bit = (uint64_t)1 << (idx / 512 % 64);
+
+	if (atomic_load_explicit(word, memory_order_relaxed) & bit)
+		return;
+	if (!(atomic_fetch_or(word, bit) & bit))
+		atomic_fetch_add(&r->vm->host->tables, OVC_PAGE);
+}
+
+/* ---- tracking --------------------------------------------------------------------- */
+
+static void adopt(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t w;
+
+	ovc_region_touch(r, idx);
+	do {
+		w = atomic_load(&r->words[idx]);
+		if (ovc_word_state(w) != OVC_EMPTY)
+			return; /* it came by a fault, and was counted */
+	} while (ovc_page_try(&r->words[idx], &w, OVC_EV_ADOPT, 0) ==
+		 OVC_ACT_BUG);
+	ovc_charge_force(r->vm, 1);
+	atomic_fetch_add(&r->vm->resident, 1);
+}
+
+/* The first page from idx on that may be resident: a memfd knows its holes. */
+static uint64_t skip_holes(const struct ovc_region *r, uint64_t idx)
+{
+	uint64_t at = r->memfd_offset + idx * OVC_PAGE, data;
+
+	if (r->memfd < 0)
+		return idx;
+	data = ovc_memfd_next_data(r->memfd, at);
+	if (data == UINT64_MAX)
+		return r->nr;
+	return idx + (data - at) / OVC_PAGE;
+}
+
+static int for_resident(struct ovc_region *r,
+			void (*fn)(struct ovc_region *r, uint64_t idx),
+			uint64_t *nr)
+{
+	uint8_t bits[LOOK];
+
+	*nr = 0;
+	for (uint64_t at = skip_holes(r, 0); at < r->nr;
+	     at = skip_holes(r, at + LOOK)) {
+		uint64_t n = r->nr - at < LOOK ? r->nr - at : LOOK;
+		int error = r->memory->present(r, at, n, bits);
+
+		if (error)
+			return error;
+		for (uint64_t i = 0; i < n; i++) {
+			*nr += bits[i] != 0;
+			if (bits[i] && fn)
+				fn(r, at + i);
+		}
+	}
+	return 0;
+}
+
+int ovc_region_track(struct ovc_region *r)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t nr;
+	int error = 0;
+
+	if (!r->registered)
+		error = ovc_uffd_register(host->uffd, r->base, r->nr * OVC_PAGE,
+					  r->memfd >= 0,
+					  host->uffd_features.wp_async);
+	if (error)
+		return error;
+	r->registered = true;
+	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, true);
+	error = for_resident(r, adopt, &nr);
+	if (error)
+		return error;
+	atomic_store(&r->tracked, true);
+	ovc_log(host, OVC_LOG_DEBUG,
+		"%s: tracking region %p, %llu MiB (%s), %llu MiB resident",
+		r->vm->name, (void *)r->base,
+		(unsigned long long)(r->nr * OVC_PAGE) >> 20, r->memory->name,
+		(unsigned long long)(nr * OVC_PAGE) >> 20);
+	return 0;
+}
+
+uint64_t ovc_region_untracked_resident(const struct ovc_region *r)
+{
+	struct ovc_region copy = *r;
+	uint64_t nr;
+
+	return for_resident(&copy, NULL, &nr) ? 0 : nr * OVC_PAGE;
+}
+
+uint64_t ovc_vm_resident(const struct ovc_vm *vm)
+{
+	uint64_t bytes = atomic_load(&vm->resident) * OVC_PAGE;
+
+	for (unsigned i = 0; i < vm->nr_regions; i++)
+		if (!atomic_load(&vm->regions[i]->tracked))
+			bytes += ovc_region_untracked_resident(vm->regions[i]);
+	return bytes;
+}
+
+static uint64_t count_resident(struct ovc_region *r)
+{
+	uint64_t nr = 0, lost = 0;
+
+	for (uint64_t i = 0; i < r->nr; i++) {
+		if (!(i % 512) &&
+		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
+		      1)) {
+			i += 511;
+			continue;
+		}
+		nr += ovc_word_state(atomic_load(&r->words[i])) == OVC_RESIDENT;
+		lost += ovc_word_state(atomic_load(&r->words[i])) ==
+			OVC_POISONED;
+	}
+	atomic_fetch_sub(&r->vm->poisoned, lost);
+	return nr;
+}
+
+int ovc_region_untrack(struct ovc_region *r, bool throw_away)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_host *host = vm->host;
+	uint64_t nr;
+	int error = 0;
+
+	r->leaving = true;
+	if (!r->registered)
+		return 0;
+	atomic_store(&vm->leaving, true);
+	error = ovc_range_bring_back(r, throw_away);
+	ovc_uffd_unregister(host->uffd, r->base, r->nr * OVC_PAGE);
+	/* Who served a fault of it until now has counted it, and put it on
+	 * probation, afterwards; later ones find nothing registered. */
+	ovc_host_quiesce(host);
+	ovc_reclaim_forget(host->reclaim, r);
+	ovc_pager_forget(host, r);
+	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, false);
+	nr = count_resident(r);
+	atomic_fetch_sub(&vm->resident, nr);
+	ovc_uncharge(host, nr);
+	atomic_store(&vm->leaving, false);
+	atomic_store(&r->tracked, false);
+	r->registered = false;
+	return error;
+}

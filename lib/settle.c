@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Classify and settle: where a staged page lives from now on.
+ *
+ *   all zero       nowhere: its frame is dropped
+ *   clean          its slot has it already: dropped
+ *   raw            up to 256 pages go to contiguous slots with one write; then
+ *                  dropped
+ *   put back meanwhile   nothing; the slot that it was written to is free again
+ *
+ * Failures: a write that fails puts its pages back; the VM's swap is left alone for
+ * a second, and the VMM is told. A frame that the kernel will not drop goes back to
+ * the guest.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "memory/memory.h"
+#include "pager.h"
+#include "reclaim.h"
+
+static void set_evicted(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t pages = atomic_load(&host->allowed);
+	uint64_t n = atomic_fetch_add(&host->evicted, 1);
+	uint32_t now = (uint32_t)(n >> ovc_clock_shift(pages));
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	ovc_page_set_heat(&r->words[idx],
+			  ovc_clock_evict(ovc_word_heat(w), now));
+}
+
+/* The page is DROPPING, and its frame is gone, or goes with the ring's window. */
+static void dropped(struct ovc_region *r, struct ovc_entry *e, uint64_t slot)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t idx = e->idx;
+
+	atomic_fetch_sub(&vm->staged, 1);
+	e->settled = 1;
+	if (!r->memory->frames_in_window)
+		ovc_uncharge(vm->host, 1);
+	if (slot == OVC_NO_SLOT) {
+		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+	} else {
+		set_evicted(r, idx);
+		atomic_fetch_add(&vm->swapped, 1);
+		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, slot);
+	}
+}
+
+/* The kernel would not drop it: the guest gets it back, as it was. */
+static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
+			int error)
+{
+	struct ovc_entry *e = d->e;
+	uint64_t pos = d->pos, slot = d->slot;
+	enum ovc_action action;
+
+	ovc_page_end(&r->words[e->idx], OVC_EV_UNWRITTEN, pos, &action);
+	if (slot == OVC_NO_SLOT) { /* zero, or discarded: reads as zero now */
+		uint64_t old = atomic_exchange(&e->slot, OVC_NO_SLOT);
+
+		if (old != OVC_NO_SLOT)
+			ovc_swap_free(r->vm->swap, old);
+		memset(ovc_pager_view(r, e->idx, pos), 0, OVC_PAGE);
+	}
+	ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true);
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
+	ovc_event_post(r->vm->host, OVC_EVENT_MEMORY_FAILED, -error, r->vm, r,
+		       e->idx, 1);
+}
+
+/* Frees the frames of pages that wait to be dropped, neighbours with one call. */
+void ovc_settle_drops(struct ovc_reclaim *rc)
+{
+	for (unsigned i = 0, n; i < rc->nr_drops; i += n) {
+		const struct ovc_drop *d = &rc->drops[i];
+		struct ovc_region *r = d->e->region;
+		int error;
+
+		for (n = 1; i + n < rc->nr_drops; n++)
+			if (d[n].e->region != r || d[n].e->idx != d->e->idx + n)
+				break;
+		error = r->memory->drop(r, d->e->idx, n);
+		for (unsigned k = 0; k < n; k++) {
+			d[k].e->busy = 0;
+			if (error)
+				not_dropped(r, &d[k], error);
+			else
+				dropped(r, d[k].e, d[k].slot);
+		}
+	}
+	rc->nr_drops = 0;
+}
+
+/*
+ * From WRITING or DOOMED at pos to nowhere or to a slot: at once, or with the next
+ * ovc_settle_drops(). False: it was put back meanwhile.
+ */
+bool ovc_settle_to(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
+		   uint64_t slot)
+{
+	struct ovc_region *r = e->region;
+	enum ovc_state s;
+	uint64_t w;
+
+	do {
+		w = atomic_load(&r->words[e->idx]);
+		s = ovc_word_state(w);
+		if (ovc_word_value(w) != pos ||
+		    (s != OVC_WRITING && s != OVC_DOOMED))
+			return false;
+		if (s == OVC_DOOMED && slot != OVC_NO_SLOT)
+			return false;
+	} while (ovc_page_try(&r->words[e->idx], &w, OVC_EV_SETTLE, 0) !=
+		 OVC_ACT_DROP);
+	if (r->memory->frames_in_window) {
+		dropped(r, e, slot);
+		return true;
+	}
+	e->busy = 1;
+	rc->drops[rc->nr_drops++] = (struct ovc_drop){ e, pos, slot };
+	if (rc->nr_drops == OVC_CLUSTER)
+		ovc_settle_drops(rc);
+	return true;
+}
+
+bool ovc_entry_named(uint64_t w, uint64_t pos)
+{
+	enum ovc_state s = ovc_word_state(w);
+
+	return ovc_word_value(w) == pos &&
+	       (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
+		s == OVC_FILLING);
+}
+
+/* Nobody names the entry any more: its slot, if it still has one, is free. */
+void ovc_entry_finish(struct ovc_entry *e)
+{
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(e->region->vm->swap, slot);
+	e->region = NULL;
+}
+
+static bool is_zero(const char *page)
+{
+	const uint64_t *w = (const void *)page;
+
+	for (unsigned i = 0; i < OVC_PAGE / 8; i += 8)
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] |
+		    w[i + 5] | w[i + 6] | w[i + 7])
+			return false;
+	return true;
+}
+
+/* A WRITING page goes back to the guest: it could not be written. */
+static void put_back(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+{
+	struct ovc_region *r = e->region;
+	uint64_t w;
+
+	do {
+		w = atomic_load(&r->words[e->idx]);
+		if (ovc_word_value(w) == pos &&
+		    ovc_word_state(w) == OVC_DOOMED) {
+			ovc_settle_to(rc, e, pos, OVC_NO_SLOT);
+			return;
+		}
+		if (ovc_word_value(w) != pos ||
+		    ovc_word_state(w) != OVC_WRITING)
+			return;
+	} while (ovc_page_try(&r->words[e->idx], &w, OVC_EV_UNWRITTEN, pos) !=
+		 OVC_ACT_PUT);
+	if (r->memory->frames_in_window)
+		ovc_charge_force(r->vm, 1);
+	if (ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true) &&
+	    r->memory->frames_in_window)
+		ovc_uncharge(r->vm->host, 1);
+}
+
+/* Writing failed: the VM's swap rests for a while. */
+static void write_failed(struct ovc_vm *vm, int error,
+			 const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	atomic_store(&vm->last_error, -error);
+	OVC_COUNT(vm, write_errors, 1);
+	vm->retry_at = ovc_now_ns() + OVC_RETRY_NS;
+	if (atomic_exchange(&vm->write_error, -error) != -error) {
+		ovc_event_post(vm->host, OVC_EVENT_WRITE_FAILED, -error, vm, r,
+			       idx, nr);
+		ovc_log(vm->host, OVC_LOG_WARNING,
+			"%s: swap-out failed: %s; pages stay in memory",
+			vm->name, strerror(-error));
+	}
+}
+
+static void batch_put_back(struct ovc_reclaim *rc, unsigned from, int error)
+{
+	struct ovc_entry *first = ovc_entry_at(rc->host, rc->batch[from]);
+
+	if (error)
+		write_failed(rc->batch_vm, error, first->region, first->idx,
+			     rc->batch_nr - from);
+	for (unsigned i = from; i < rc->batch_nr; i++) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, rc->batch[i]);
+
+		e->busy = 0;
+		put_back(rc, e, rc->batch[i]);
+	}
+}
+
+/* Starts one write of nr pages of the batch to contiguous slots. */
+static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
+			uint64_t slot)
+{
+	struct ovc_write *io = &rc->ios[rc->idle[--rc->nr_idle]];
+	struct ovc_vm *vm = rc->batch_vm;
+	unsigned runs = 0;
+	struct ovc_ring_io op = {
+		.write = true,
+		.file = vm->index,
+		.fd = ovc_swap_file(vm->swap)->fd,
+		.iov = io->iov,
+		.offset = slot * OVC_PAGE,
+		.user = (uint64_t)(io - rc->ios),
+	};
+
+	io->vm = vm;
+	io->nr = nr;
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t pos = rc->batch[from + i];
+		struct ovc_entry *e = ovc_entry_at(rc->host, pos);
+		char *at = ovc_pager_view(e->region, e->idx, pos);
+
+		ovc_swap_set_sum(vm->swap, slot + i, rc->batch_sum[from + i]);
+		e->wslot = slot + i;
+		io->pos[i] = pos;
+		if (runs && (char *)io->iov[runs - 1].iov_base +
+					    io->iov[runs - 1].iov_len ==
+				    at)
+			io->iov[runs - 1].iov_len += OVC_PAGE;
+		else
+			io->iov[runs++] = (struct iovec){ at, OVC_PAGE };
+	}
+	op.nr_iov = runs;
+	rc->writing += nr;
+	if (!ovc_ring_queue(rc->ring, &op))
+		ovc_bug("the reclaim ring is full", 0);
+}
+
+/* Writes the batch out, in as few pieces as its swap has room for. */
+static void flush_batch(struct ovc_reclaim *rc)
+{
+	struct ovc_vm *vm = rc->batch_vm;
+	unsigned at = 0;
+
+	while (at < rc->batch_nr && vm->swap && rc->nr_idle) {
+		uint64_t slot;
+		uint64_t got =
+			ovc_swap_take(vm->swap, rc->batch_nr - at, &slot);
+
+		if (!got)
+			break;
+		start_write(rc, at, (unsigned)got, slot);
+		at += (unsigned)got;
+	}
+	if (at < rc->batch_nr) {
+		/* Out of writes in flight is no failure of the swap's. */
+		bool full = vm->swap && rc->nr_idle;
+
+		if (!vm->swap)
+			vm->retry_at = ovc_now_ns() + OVC_RETRY_NS;
+		batch_put_back(rc, at, full ? -ENOSPC : 0);
+	}
+	rc->batch_nr = 0;
+}
+
+static void add_to_batch(struct ovc_reclaim *rc, struct ovc_entry *e,
+			 uint64_t pos, uint64_t sum)
+{
+	if (rc->batch_nr &&
+	    (rc->batch_vm != e->region->vm || rc->batch_nr == OVC_CLUSTER))
+		flush_batch(rc);
+	rc->batch_vm = e->region->vm;
+	rc->batch[rc->batch_nr] = pos;
+	rc->batch_sum[rc->batch_nr++] = sum;
+	e->busy = 1;
+}
+
+/*
+ * Classifies a page that is WRITING. Its old slot, if it has one, is good for a
+ * memfd; for anonymous memory only if the bytes agree (see memory/anon.c).
+ */
+static void classify(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+{
+	struct ovc_region *r = e->region;
+	struct ovc_vm *vm = r->vm;
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+	const char *bytes = ovc_pager_view(r, e->idx, pos);
+	uint64_t sum;
+
+	if (slot != OVC_NO_SLOT && !r->memory->frames_in_window) {
+		if (ovc_settle_to(rc, e, pos, slot))
+			OVC_COUNT(vm, clean, 1);
+		else
+			ovc_swap_free(vm->swap, slot);
+		return;
+	}
+	if (is_zero(bytes)) {
+		if (ovc_settle_to(rc, e, pos, OVC_NO_SLOT))
+			OVC_COUNT(vm, zero, 1);
+		if (slot != OVC_NO_SLOT)
+			ovc_swap_free(vm->swap, slot);
+		return;
+	}
+	sum = ovc_swap_checksum(bytes);
+	if (slot != OVC_NO_SLOT) {
+		if (sum == ovc_swap_sum(vm->swap, slot) &&
+		    ovc_settle_to(rc, e, pos, slot)) {
+			OVC_COUNT(vm, clean, 1);
+			return;
+		}
+		ovc_swap_free(vm->swap, slot);
+	}
+	add_to_batch(rc, e, pos, sum);
+}
+
+/* Looks at one entry of the ring; true: it is (or will be) on its way out. */
+bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+{
+	uint64_t w;
+
+	if (!e->region || e->busy)
+		return false;
+	w = atomic_load(&e->region->words[e->idx]);
+	if (!ovc_entry_named(w, pos)) {
+		ovc_entry_finish(e);
+		return false;
+	}
+	if (ovc_word_state(w) == OVC_DOOMED)
+		return ovc_settle_to(rc, e, pos, OVC_NO_SLOT);
+	if (ovc_word_state(w) != OVC_STAGED ||
+	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
+		    OVC_ACT_BUG)
+		return false;
+	classify(rc, e, pos);
+	return true;
+}
+
+/* Writes, and drops, what was put together. */
+void ovc_settle_flush(struct ovc_reclaim *rc)
+{
+	if (rc->batch_nr)
+		flush_batch(rc);
+	ovc_settle_drops(rc);
+}
+
+/* The oldest `want` pages that wait. */
+void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
+{
+	struct ovc_staging *s = &rc->host->ring;
+
+	while (want && s->next < s->head && rc->nr_idle > 1) {
+		uint64_t pos = s->next++ % s->cap;
+
+		want -= ovc_settle_one(rc, &s->entries[pos], pos);
+	}
+	ovc_settle_flush(rc);
+}
+
+/* The oldest `want` pages of one VM, wherever they wait. */
+void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
+		   uint64_t want)
+{
+	struct ovc_staging *s = &rc->host->ring;
+
+	for (uint64_t n = s->next; want && n < s->head && rc->nr_idle > 1;
+	     n++) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, n);
+
+		if (e->region && e->region->vm == vm)
+			want -= ovc_settle_one(rc, e, n % s->cap);
+		if (n == s->next && (!e->region || e->busy || e->settled))
+			s->next++;
+	}
+	ovc_settle_flush(rc);
+	/* Others' pages at the old end would keep the ring from turning. */
+	if (ovc_ring_room(rc->host) < s->cap / 4)
+		ovc_settle(rc, OVC_SETTLE_STEP);
+}
+
+/* The ring is full of pages that need not go, and of places of such as came back:
+ * the oldest go all the same, for who must stage others. */
+void ovc_settle_room(struct ovc_reclaim *rc)
+{
+	if (ovc_ring_room(rc->host) <= OVC_CHUNK)
+		ovc_settle(rc, OVC_SETTLE_STEP);
+}
+
+/* ---- writes that are done ---------------------------------------------- */
+
+static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
+		    int error)
+{
+	struct ovc_vm *vm = io->vm;
+
+	for (unsigned i = 0; i < io->nr; i++) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, io->pos[i]);
+
+		e->busy = 0;
+		if (i < good && ovc_settle_to(rc, e, io->pos[i], e->wslot))
+			continue;
+		ovc_swap_free(vm->swap, e->wslot);
+		if (i >= good)
+			put_back(rc, e, io->pos[i]);
+	}
+	ovc_settle_drops(rc);
+	rc->writing -= io->nr;
+	OVC_COUNT(vm, swap_out, good);
+	if (good < io->nr) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, io->pos[good]);
+
+		write_failed(vm, error, e->region, e->region ? e->idx : 0,
+			     io->nr - good);
+	} else if (atomic_exchange(&vm->write_error, 0)) {
+		ovc_event_post(vm->host, OVC_EVENT_WRITE_RECOVERED, 0, vm, NULL,
+			       0, 0);
+	}
+}
+
+unsigned ovc_settle_reap(struct ovc_reclaim *rc)
+{
+	struct ovc_ring_done done[OVC_DEPTH];
+	unsigned nr = ovc_ring_reap(rc->ring, done, OVC_DEPTH);
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct ovc_write *io = &rc->ios[done[i].user];
+		int result = done[i].result;
+		uint64_t good = result > 0 ? (uint64_t)result / OVC_PAGE : 0;
+
+		written(rc, io, good, result < 0 ? result : -EIO);
+		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
+	}
+	return nr;
+}

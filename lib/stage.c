@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stage: the coldest pages are taken from the guest and queue in the ring.
+ *
+ * What comes first are pages on probation, oldest first; then what the clock's hand
+ * finds as it goes through memory by address, a chunk at a time (policy/clock.c
+ * decides). A range call takes whatever it can.
+ *
+ * Failures: a page that the kernel will not take stays with the guest, and its place
+ * in the ring is lost until the tail passes; one that is not there (the VMM dropped
+ * it) is forgotten.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "memory/memory.h"
+#include "pager.h"
+#include "reclaim.h"
+
+/* Prepares one page: STAGING, with an entry. False: it is no candidate. */
+static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
+		    struct ovc_taken *t)
+{
+	struct ovc_staging *s = &r->vm->host->ring;
+	struct ovc_entry *e = ovc_entry_at(r->vm->host, s->head);
+	bool clean = ovc_word_state(w) == OVC_CLEAN;
+
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_STAGE, 0) != OVC_ACT_TAKE)
+		return false;
+	*t = (struct ovc_taken){ .idx = idx,
+				 .pos = s->head % s->cap,
+				 .clean = clean };
+	e->region = r;
+	e->idx = idx;
+	e->frame = e->busy = e->settled = 0;
+	atomic_store(&e->slot, clean ? ovc_word_value(w) : OVC_NO_SLOT);
+	s->head++;
+	if (s->head > s->high && s->high < s->cap)
+		s->high = s->head < s->cap ? s->head : s->cap;
+	return true;
+}
+
+static void note_clean(struct ovc_vm *vm, bool kept)
+{
+	atomic_fetch_add_explicit(kept ? &vm->clean_kept : &vm->clean_lost, 1,
+				  memory_order_relaxed);
+	if (atomic_load(&vm->clean_kept) + atomic_load(&vm->clean_lost) < 1024)
+		return;
+	atomic_store(&vm->clean_kept, atomic_load(&vm->clean_kept) / 2);
+	atomic_store(&vm->clean_lost, atomic_load(&vm->clean_lost) / 2);
+}
+
+static void taken(struct ovc_region *r, struct ovc_entry *e,
+		  const struct ovc_taken *t)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t slot = atomic_load(&e->slot);
+	enum ovc_action action;
+	struct ovc_touched touched;
+
+	if (slot != OVC_NO_SLOT) {
+		note_clean(vm, t->clean);
+		if (!t->clean) {
+			atomic_store(&e->slot, OVC_NO_SLOT);
+			ovc_swap_free(vm->swap, slot);
+		}
+	}
+	e->frame = r->memory->frames_in_window;
+	atomic_fetch_sub(&vm->resident, 1);
+	atomic_fetch_add(&vm->staged, 1);
+	if (ovc_page_end(&r->words[t->idx], OVC_EV_TAKEN, t->pos, &action) &
+	    OVC_W_WANTED)
+		ovc_pager_touch(r, t->idx, true, false, &touched);
+}
+
+/* The guest still has it, or nobody does. */
+static void not_taken(struct ovc_region *r, struct ovc_entry *e,
+		      const struct ovc_taken *t)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+	bool gone = t->error == -ENOENT;
+
+	e->region = NULL;
+	if (slot != OVC_NO_SLOT && !gone && t->clean) {
+		ovc_pager_end(r, t->idx, OVC_EV_KEPT_CLEAN, slot);
+		return;
+	}
+	if (gone) {
+		atomic_fetch_sub(&vm->resident, 1);
+		ovc_uncharge(vm->host, 1);
+	}
+	ovc_pager_end(r, t->idx, gone ? OVC_EV_VANISHED : OVC_EV_KEPT, 0);
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(vm->swap, slot);
+}
+
+/* Stages candidates of one chunk; idx rising. Returns how many were taken. */
+static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
+			    const uint64_t *words, unsigned nr)
+{
+	struct ovc_taken t[OVC_CHUNK];
+	unsigned got = 0, n = 0;
+
+	for (unsigned i = 0; i < nr; i++)
+		n += prepare(r, idx[i], words[i], &t[n]);
+	if (n)
+		r->memory->stage(r, t, n);
+	for (unsigned i = 0; i < n; i++) {
+		struct ovc_entry *e = &r->vm->host->ring.entries[t[i].pos];
+
+		if (t[i].error)
+			not_taken(r, e, &t[i]);
+		else
+			taken(r, e, &t[i]);
+		got += !t[i].error;
+	}
+	return got;
+}
+
+uint64_t ovc_ring_room(const struct ovc_host *host)
+{
+	return host->ring.cap - (host->ring.head - host->ring.tail);
+}
+
+static bool candidate(uint64_t w)
+{
+	enum ovc_state s = ovc_word_state(w);
+
+	return (s == OVC_RESIDENT || s == OVC_CLEAN) && !ovc_word_pins(w);
+}
+
+/* May this VM's pages go anywhere? */
+bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now)
+{
+	return now >= vm->retry_at && atomic_load(&vm->resident);
+}
+
+/*
+ * The hand looks at one chunk; `all` takes whatever it can, else the clock decides.
+ * *moving: some were just coming in, or going out.
+ */
+unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
+			 bool all, bool *moving)
+{
+	uint64_t idx[OVC_CHUNK], words[OVC_CHUNK];
+	unsigned n = 0;
+
+	for (uint64_t i = first; i < first + nr; i++) {
+		uint64_t w = atomic_load(&r->words[i]);
+		uint32_t heat = ovc_word_heat(w), was = heat;
+
+		*moving |= ovc_word_transient(w);
+		if (!candidate(w))
+			continue;
+		if (!all && !ovc_clock_examine(&heat)) {
+			if (heat != was)
+				ovc_page_set_heat(&r->words[i], heat);
+			continue;
+		}
+		idx[n] = i;
+		words[n++] = w;
+	}
+	return n ? stage_chunk(r, idx, words, n) : 0;
+}
+
+static bool words_touched(const struct ovc_region *r, uint64_t idx)
+{
+	return atomic_load_explicit(&r->touched[idx / 512 / 64],
+				    memory_order_relaxed) >>
+		       (idx / 512 % 64) &
+	       1;
+}
+
+/* Moves a region's hand by one chunk, over words that were never used in one go.
+ * Returns false at the region's end. */
+static bool hand_step(struct ovc_region *r, unsigned *got)
+{
+	uint64_t first = r->hand, nr = r->nr - first;
+	bool moving = false;
+
+	if (!words_touched(r, first)) {
+		r->hand = (first / 512 + 1) * 512;
+	} else {
+		if (nr > OVC_CHUNK)
+			nr = OVC_CHUNK;
+		*got += ovc_stage_chunk(r, first, nr, false, &moving);
+		r->hand = first + nr;
+	}
+	if (r->hand < r->nr)
+		return true;
+	r->hand = 0;
+	return false;
+}
+
+/* The hand over one VM: at most a lap, until `want` pages were staged. */
+unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
+{
+	unsigned got = 0, regions = 0;
+
+	while (got < want && *chunks && regions <= vm->nr_regions &&
+	       ovc_ring_room(vm->host) > OVC_CHUNK && vm->nr_regions) {
+		struct ovc_region *r = vm->regions[vm->hand % vm->nr_regions];
+
+		--*chunks;
+		if (!r->tracked || r->leaving || !hand_step(r, &got)) {
+			vm->hand++;
+			regions++;
+		}
+	}
+	return got;
+}
+
+unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
+{
+	unsigned got = 0, chunks = 8192, idle = 0;
+
+	while (got < want && chunks && idle <= host->nr_vms && host->nr_vms) {
+		struct ovc_vm *vm = NULL;
+		unsigned some = 0;
+
+		vm = host->vms[host->hand % OVC_MAX_VMS];
+		if (vm && ovc_vm_stageable(vm, now))
+			some = ovc_stage_vm(vm, want - got, &chunks);
+		got += some;
+		/* A VM is left when its lap is done or it has nothing. */
+		if (!some || vm->hand % vm->nr_regions == 0) {
+			unsigned was = host->hand;
+
+			do {
+				host->hand = (host->hand + 1) % OVC_MAX_VMS;
+			} while (!host->vms[host->hand] && host->hand != was);
+			idle = some ? 0 : idle + 1;
+		}
+	}
+	return got;
+}
+
+/* ---- probation --------------------------------------------------------- */
+
+static uint64_t probation_waiting(const struct ovc_host *host)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < host->nr_faulters; i++) {
+		struct ovc_probation *p =
+			ovc_faulter_probation(host->faulters[i]);
+
+		n += atomic_load(&p->head) - atomic_load(&p->tail);
+	}
+	return n;
+}
+
+static bool probation_pop(struct ovc_reclaim *rc, struct ovc_region **r,
+			  uint64_t *idx)
+{
+	struct ovc_host *host = rc->host;
+
+	for (unsigned i = 0; i < host->nr_faulters; i++) {
+		unsigned n = rc->probation_turn++ % host->nr_faulters;
+		struct ovc_probation *p =
+			ovc_faulter_probation(host->faulters[n]);
+		uint64_t tail =
+			atomic_load_explicit(&p->tail, memory_order_relaxed);
+
+		if (tail ==
+		    atomic_load_explicit(&p->head, memory_order_acquire))
+			continue;
+		*r = p->page[tail % OVC_PROBATION].region;
+		*idx = p->page[tail % OVC_PROBATION].idx;
+		atomic_store_explicit(&p->tail, tail + 1, memory_order_release);
+		return true;
+	}
+	return false;
+}
+
+static int by_index(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Stages pages that are not in order, all of one region. */
+static unsigned stage_scattered(struct ovc_region *r, uint64_t *idx,
+				unsigned nr)
+{
+	uint64_t words[OVC_CHUNK];
+	unsigned n = 0;
+
+	qsort(idx, nr, sizeof(*idx), by_index);
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t w = atomic_load(&r->words[idx[i]]);
+
+		if ((n && idx[n - 1] == idx[i]) || !candidate(w) ||
+		    ovc_clock_freq(ovc_word_heat(w)))
+			continue;
+		idx[n] = idx[i];
+		words[n++] = w;
+	}
+	return n ? stage_chunk(r, idx, words, n) : 0;
+}
+
+/* The oldest on probation, beyond those that may stay. */
+unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
+			     uint64_t now)
+{
+	struct ovc_host *host = rc->host;
+	uint64_t stay = ovc_clock_probation_limit(atomic_load(&host->allowed));
+	uint64_t waiting = probation_waiting(host);
+	uint64_t idx[OVC_CHUNK], one;
+	struct ovc_region *last = NULL, *r;
+	unsigned n = 0, got = 0;
+
+	while (waiting > stay && got + n < want &&
+	       ovc_ring_room(host) > OVC_CHUNK && probation_pop(rc, &r, &one)) {
+		waiting--;
+		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now))
+			continue;
+		if (n == OVC_CHUNK || (n && r != last)) {
+			got += stage_scattered(last, idx, n);
+			n = 0;
+		}
+		last = r;
+		idx[n++] = one;
+	}
+	if (n)
+		got += stage_scattered(last, idx, n);
+	return got;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The swap of one VM. A page's way: its checksum and slot are noted, the slot is
+ * written, the page word names the slot; later it is read, the checksum compared,
+ * and the slot freed or kept as the clean copy.
+ *
+ * Checksums and the table of the dead come in pieces of 32 Ki slots (128 MiB), made
+ * when the first slot of a piece is taken, so that a fault never meets a missing
+ * one: a slot that it reads was taken before.
+ *
+ * Failures: a file that cannot be opened, allocated or grown is an error of the
+ * call; a piece that cannot be made is a full swap. On destroy nothing may be in
+ * flight.
+ */
+#include "store/swap.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "meta.h"
+#include "page.h"
+#include "store/slots.h"
+#include "sys/pages.h"
+
+#define PIECE_SHIFT 15
+#define PIECE_SLOTS ((uint64_t)1 << PIECE_SHIFT)
+#define GIVE_BACK   256 /* slots: 1 MiB */
+
+/* The sums are an allocation of their own: together with the rest they would be
+ * rounded up by a seventh. */
+struct piece {
+	uint16_t (*sum)[3];
+	_Atomic uint64_t dead[PIECE_SLOTS / 64];
+	_Atomic uint64_t dead_words[PIECE_SLOTS / 64 / 64];
+};
+
+struct ovc_swap {
+	struct ovc_file file;
+	bool sparse;
+	uint64_t nr; /* slots */
+	struct ovc_slots slots;
+	void *bitmap;
+	_Atomic uint64_t nr_dead;
+	struct piece *_Atomic *pieces;
+};
+
+static struct piece *piece_of(const struct ovc_swap *swap, uint64_t slot)
+{
+	return atomic_load_explicit(&swap->pieces[slot >> PIECE_SHIFT],
+				    memory_order_acquire);
+}
+
+static uint64_t pieces_for(uint64_t nr)
+{
+	return (nr + PIECE_SLOTS - 1) >> PIECE_SHIFT;
+}
+
+/*
+ * The table of pieces is as long as it can ever get (a few KiB for what people
+ * have), for a fault thread may be reading it while the swap grows.
+ */
+#define MAX_PIECES (OVC_SWAP_MAX_SLOTS >> PIECE_SHIFT)
+
+static int set_slots(struct ovc_swap *swap, uint64_t nr)
+{
+	void *mem = ovc_meta_zalloc(ovc_slots_bytes(nr));
+	void *old = swap->bitmap;
+
+	if (!mem)
+		return -ENOMEM;
+	if (old)
+		ovc_slots_grow(&swap->slots, mem, nr);
+	else
+		ovc_slots_init(&swap->slots, mem, nr);
+	swap->bitmap = mem;
+	swap->nr = nr;
+	ovc_meta_free(old);
+	return 0;
+}
+
+int ovc_swap_grow(struct ovc_swap *swap, uint64_t size)
+{
+	uint64_t nr = size >> 12, was = swap->nr;
+	int error;
+
+	if (nr <= was || swap->file.kind == OVC_FILE_DEVICE)
+		return 0;
+	if (nr > OVC_SWAP_MAX_SLOTS)
+		return -EFBIG;
+	error = ovc_file_resize(&swap->file, was << 12, nr << 12,
+				!swap->sparse);
+	if (error)
+		return error;
+	error = set_slots(swap, nr);
+	if (error)
+		ovc_file_resize(&swap->file, 0, was << 12, false);
+	return error;
+}
+
+int ovc_swap_create(const char *path, uint64_t size, bool sparse,
+		    bool may_direct, bool may_tmpfile, struct ovc_swap **swapp,
+		    const char **why)
+{
+	struct ovc_swap *swap = ovc_meta_zalloc(sizeof(*swap));
+	void *table;
+	int error;
+
+	*why = NULL;
+	if (!swap)
+		return -ENOMEM;
+	swap->sparse = sparse;
+	error = ovc_file_open(&swap->file, path, may_direct, may_tmpfile, why);
+	if (error) {
+		ovc_meta_free(swap);
+		return error;
+	}
+	error = ovc_pages_reserve(MAX_PIECES * sizeof(*swap->pieces), &table);
+	swap->pieces = error ? NULL : table;
+	if (!error && swap->file.kind == OVC_FILE_DEVICE) {
+		if (!size || size > swap->file.size)
+			size = swap->file.size;
+		error = size >> 12 ? set_slots(swap, size >> 12) : -ENOSPC;
+	} else if (!error) {
+		error = ovc_swap_grow(swap, size);
+	}
+	if (error)
+		ovc_swap_destroy(&swap);
+	else
+		*swapp = swap;
+	return error;
+}
+
+void ovc_swap_destroy(struct ovc_swap **swapp)
+{
+	struct ovc_swap *swap = *swapp;
+
+	if (!swap)
+		return;
+	for (uint64_t i = 0; swap->pieces && i < pieces_for(swap->nr); i++) {
+		struct piece *p = atomic_load(&swap->pieces[i]);
+
+		if (p)
+			ovc_meta_free(p->sum);
+		ovc_meta_free(p);
+	}
+	ovc_pages_release(swap->pieces, MAX_PIECES * sizeof(*swap->pieces));
+	ovc_meta_free(swap->bitmap);
+	ovc_file_close(&swap->file);
+	ovc_meta_free(swap);
+	*swapp = NULL;
+}
+
+static bool make_piece(struct ovc_swap *swap, uint64_t slot)
+{
+	struct piece *p = piece_of(swap, slot);
+
+	if (p)
+		return true;
+	p = ovc_meta_zalloc(sizeof(*p));
+	if (p)
+		p->sum = ovc_meta_zalloc(PIECE_SLOTS * sizeof(*p->sum));
+	if (!p || !p->sum) {
+		ovc_meta_free(p);
+		return false;
+	}
+	atomic_store_explicit(&swap->pieces[slot >> PIECE_SHIFT], p,
+			      memory_order_release);
+	return true;
+}
+
+uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first)
+{
+	uint64_t got = ovc_slots_alloc(&swap->slots, want, first);
+
+	if (atomic_load(&swap->nr_dead) && (got < want || swap->nr_dead > 64)) {
+		/* The dead make room: look again, if there was too little. */
+		if (got && got < want) {
+			ovc_slots_free(&swap->slots, *first, got);
+			got = 0;
+		}
+		ovc_swap_sweep(swap);
+		if (!got)
+			got = ovc_slots_alloc(&swap->slots, want, first);
+	}
+	if (got && (!make_piece(swap, *first) ||
+		    !make_piece(swap, *first + got - 1))) {
+		ovc_slots_free(&swap->slots, *first, got);
+		got = 0;
+	}
+	return got;
+}
+
+void ovc_swap_free(struct ovc_swap *swap, uint64_t slot)
+{
+	struct piece *p = piece_of(swap, slot);
+	uint64_t i = slot & (PIECE_SLOTS - 1);
+	uint64_t bit = (uint64_t)1 << (i & 63);
+
+	if (atomic_fetch_or(&p->dead[i / 64], bit) & bit)
+		ovc_bug("a slot was freed twice", slot << OVC_W_VALUE_SHIFT);
+	atomic_fetch_or(&p->dead_words[i / 4096], (uint64_t)1 << (i / 64 & 63));
+	atomic_fetch_add(&swap->nr_dead, 1);
+}
+
+static void give_back(struct ovc_swap *swap, uint64_t slot)
+{
+	uint64_t first;
+
+	if (swap->sparse &&
+	    ovc_slots_free_piece(&swap->slots, slot, GIVE_BACK, &first))
+		ovc_file_punch(&swap->file, first << 12,
+			       (uint64_t)GIVE_BACK << 12);
+}
+
+static void sweep_word(struct ovc_swap *swap, struct piece *p, uint64_t first,
+		       uint64_t word)
+{
+	uint64_t dead = atomic_exchange(&p->dead[word], 0);
+	uint64_t slot = first + word * 64;
+
+	atomic_fetch_sub(&swap->nr_dead, (uint64_t)__builtin_popcountll(dead));
+	for (; dead; dead &= dead - 1)
+		ovc_slots_free(&swap->slots,
+			       slot + (uint64_t)__builtin_ctzll(dead), 1);
+	give_back(swap, slot);
+}
+
+void ovc_swap_sweep(struct ovc_swap *swap)
+{
+	for (uint64_t i = 0; i < pieces_for(swap->nr); i++) {
+		struct piece *p = piece_of(swap, i << PIECE_SHIFT);
+
+		for (uint64_t k = 0; p && k < PIECE_SLOTS / 64 / 64; k++) {
+			uint64_t words = 0;
+
+			if (atomic_load(&p->dead_words[k]))
+				words = atomic_exchange(&p->dead_words[k], 0);
+			for (; words; words &= words - 1)
+				sweep_word(swap, p, i << PIECE_SHIFT,
+					   k * 64 + (uint64_t)__builtin_ctzll(
+							    words));
+		}
+	}
+}
+
+uint64_t ovc_swap_checksum(const void *page)
+{
+	return XXH3_64bits(page, 4096) & (((uint64_t)1 << 48) - 1);
+}
+
+void ovc_swap_set_sum(struct ovc_swap *swap, uint64_t slot, uint64_t sum)
+{
+	uint16_t *to = piece_of(swap, slot)->sum[slot & (PIECE_SLOTS - 1)];
+
+	to[0] = (uint16_t)sum;
+	to[1] = (uint16_t)(sum >> 16);
+	to[2] = (uint16_t)(sum >> 32);
+}
+
+uint64_t ovc_swap_sum(const struct ovc_swap *swap, uint64_t slot)
+{
+	const uint16_t *of =
+		piece_of(swap, slot)->sum[slot & (PIECE_SLOTS - 1)];
+
+	return of[0] | (uint64_t)of[1] << 16 | (uint64_t)of[2] << 32;
+}
+
+const struct ovc_file *ovc_swap_file(const struct ovc_swap *swap)
+{
+	return &swap->file;
+}
+
+uint64_t ovc_swap_size(const struct ovc_swap *swap)
+{
+	return swap->nr << 12;
+}
+
+uint64_t ovc_swap_used(struct ovc_swap *swap)
+{
+	return ovc_slots_used(&swap->slots) - atomic_load(&swap->nr_dead);
+}

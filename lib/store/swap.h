@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The swap of one VM: a file, its slots, their checksums. Offsets are slots.
+ *
+ * Slots are taken by one thread at a time (the holder of host->control). They are
+ * freed by anyone, without a lock: the bit of a freed slot is set in a table of the
+ * dead, which the taker clears out when it looks for room.
+ */
+#ifndef OVC_STORE_SWAP_H
+#define OVC_STORE_SWAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sys/file.h"
+
+struct ovc_swap;
+
+#define OVC_SWAP_MAX_SLOTS ((uint64_t)1 << 34)
+
+/*
+ * Opens and allocates. `size` in bytes, a multiple of 1 MiB, or 0 for what a
+ * device has. *why says what is wrong where errno does not. 0 or -errno.
+ */
+int ovc_swap_create(const char *path, uint64_t size, bool sparse,
+		    bool may_direct, bool may_tmpfile, struct ovc_swap **swapp,
+		    const char **why);
+void ovc_swap_destroy(struct ovc_swap **swapp);
+
+/* Makes it bigger: `size` as in ovc_swap_create(); smaller is no change. */
+int ovc_swap_grow(struct ovc_swap *swap, uint64_t size);
+
+/* Takes a contiguous run of 1 to `want` slots: returns how many, 0 when full. */
+uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first);
+
+/* Frees a slot. Any thread. */
+void ovc_swap_free(struct ovc_swap *swap, uint64_t slot);
+
+/* Clears out the dead; in a sparse file, gives their space back. */
+void ovc_swap_sweep(struct ovc_swap *swap);
+
+/* The checksum of a page, and of what a slot should hold: 48 bits of XXH3. */
+uint64_t ovc_swap_checksum(const void *page);
+void ovc_swap_set_sum(struct ovc_swap *swap, uint64_t slot, uint64_t sum);
+uint64_t ovc_swap_sum(const struct ovc_swap *swap, uint64_t slot);
+
+const struct ovc_file *ovc_swap_file(const struct ovc_swap *swap);
+uint64_t ovc_swap_size(const struct ovc_swap *swap); /* bytes */
+uint64_t ovc_swap_used(struct ovc_swap *swap);	     /* slots */
+
+#endif

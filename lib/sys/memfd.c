@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one file that speaks to memfds. The duplicate and the mapping are ours until
+ * ovc_memfd_unmap(); the guest's own mapping is the VMM's.
+ */
+#include "sys/memfd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys/fail.h"
+
+int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size)
+{
+	int error = ovc_sys_fail("fstat memfd");
+	struct stat st;
+
+	if (error)
+		return error;
+	if (fstat(fd, &st))
+		return -errno;
+	*inode = st.st_ino;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view)
+{
+	int error = ovc_sys_fail("dup memfd");
+	char path[32];
+	void *p;
+
+	*copy = -1;
+	*view = NULL;
+	if (error)
+		return error;
+	/* Opened anew, for a duplicate would share the file position, and we
+	 * move it. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	*copy = open(path, O_RDWR | O_CLOEXEC);
+	if (*copy < 0)
+		return -errno;
+	error = ovc_sys_fail("mmap memfd");
+	if (error)
+		return error;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, *copy,
+		 (off_t)offset);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, len, MADV_DONTFORK);
+	*view = p;
+	return 0;
+}
+
+void ovc_memfd_unmap(int copy, char *view, size_t len)
+{
+	if (view)
+		munmap(view, len);
+	if (copy >= 0)
+		close(copy);
+}
+
+uint64_t ovc_memfd_next_data(int fd, uint64_t offset)
+{
+	off_t at = lseek(fd, (off_t)offset, SEEK_DATA);
+
+	if (at >= 0)
+		return (uint64_t)at;
+	return errno == ENXIO ? UINT64_MAX : offset;
+}
+
+int ovc_memfd_remap(int fd, uint64_t offset, void *addr, size_t len)
+{
+	void *p = mmap(addr, len, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+int ovc_memfd_punch(int fd, uint64_t offset, uint64_t len)
+{
+	int error = ovc_sys_fail("punch memfd");
+
+	if (error)
+		return error;
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)offset, (off_t)len) ?
+		       -errno :
+		       0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* A memfd that is a guest's memory. Calls return 0 or a negative errno. */
+#ifndef OVC_SYS_MEMFD_H
+#define OVC_SYS_MEMFD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What fd is: its inode and size in bytes. */
+int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size);
+
+/* Maps [offset, offset + len) of a duplicate of fd, which comes back in *copy (-1
+ * where even that failed). */
+int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view);
+void ovc_memfd_unmap(int copy, char *view, size_t len);
+
+/* The first byte from offset on that is not in a hole; UINT64_MAX for none. */
+uint64_t ovc_memfd_next_data(int fd, uint64_t offset);
+
+/* Maps a range of it anew, shared, at addr. */
+int ovc_memfd_remap(int fd, uint64_t offset, void *addr, size_t len);
+
+/* Frees the pages of a range of it. */
+int ovc_memfd_punch(int fd, uint64_t offset, uint64_t len);
+
+#endif

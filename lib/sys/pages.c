@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one file that speaks to mmap, madvise and /proc/self for memory.
+ *
+ * PAGEMAP_SCAN came with Linux 6.7 and is declared here by number; before it
+ * /proc/self/pagemap is read, which is several times slower. On failure nothing is
+ * changed but by ovc_pages_dontneed_many(), which may have done a part: to drop a
+ * page twice does no harm.
+ */
+#include "sys/pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sys/fail.h"
+
+#define PAGE ((size_t)4096)
+
+#ifndef PAGEMAP_SCAN
+#define PAGE_IS_WPALLOWED (1 << 0)
+#define PAGE_IS_WRITTEN	  (1 << 1)
+#define PAGE_IS_FILE	  (1 << 2)
+#define PAGE_IS_PRESENT	  (1 << 3)
+#define PAGE_IS_SWAPPED	  (1 << 4)
+struct page_region {
+	uint64_t start;
+	uint64_t end;
+	uint64_t categories;
+};
+struct pm_scan_arg {
+	uint64_t size;
+	uint64_t flags;
+	uint64_t start;
+	uint64_t end;
+	uint64_t walk_end;
+	uint64_t vec;
+	uint64_t vec_len;
+	uint64_t max_pages;
+	uint64_t category_inverted;
+	uint64_t category_mask;
+	uint64_t category_anyof_mask;
+	uint64_t return_mask;
+};
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+int ovc_pages_reserve(size_t len, void **addr)
+{
+	int error = ovc_sys_fail("mmap");
+	void *p;
+
+	if (error)
+		return error;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	/* Huge pages would make what is touched, and so counted, more. */
+	madvise(p, len, MADV_NOHUGEPAGE);
+	madvise(p, len, MADV_DONTFORK);
+	*addr = p;
+	return 0;
+}
+
+void ovc_pages_release(const volatile void *addr, size_t len)
+{
+	if (addr)
+		munmap((void *)(uintptr_t)addr, len);
+}
+
+int ovc_pages_refresh(void *addr, size_t len)
+{
+	int error = ovc_sys_fail("mmap");
+	void *p;
+
+	if (error)
+		return error;
+	p = mmap(addr, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, len, MADV_NOHUGEPAGE);
+	madvise(p, len, MADV_DONTFORK);
+	return 0;
+}
+
+int ovc_pages_dontneed(void *addr, size_t len)
+{
+	int error = ovc_sys_fail("madvise");
+
+	if (error)
+		return error;
+	return madvise(addr, len, MADV_DONTNEED) ? -errno : 0;
+}
+
+#ifndef PIDFD_SELF
+#define PIDFD_SELF -10000
+#endif
+
+static ssize_t advise_self(const struct iovec *iov, size_t nr)
+{
+	return syscall(SYS_process_madvise, PIDFD_SELF, iov, nr, MADV_DONTNEED,
+		       0);
+}
+
+bool ovc_pages_can_batch(void)
+{
+	void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec iov = { p, PAGE };
+	bool can;
+
+	if (p == MAP_FAILED)
+		return false;
+	can = !ovc_sys_fail("process_madvise") &&
+	      advise_self(&iov, 1) == (ssize_t)PAGE;
+	munmap(p, PAGE);
+	return can;
+}
+
+static int dontneed_each(const struct iovec *iov, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		if (madvise(iov[i].iov_base, iov[i].iov_len, MADV_DONTNEED))
+			return -errno;
+	return 0;
+}
+
+int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr)
+{
+	int error = ovc_sys_fail("process_madvise");
+
+	if (error)
+		return error;
+	while (batch && nr > 1) {
+		size_t step = nr < 512 ? nr : 512, want = 0;
+
+		for (size_t i = 0; i < step; i++)
+			want += iov[i].iov_len;
+		if (advise_self(iov, step) != (ssize_t)want)
+			break;
+		iov += step;
+		nr -= step;
+	}
+	return dontneed_each(iov, nr);
+}
+
+int ovc_pages_move_away(void *from, void *to, size_t len)
+{
+	int error = ovc_sys_fail("mremap");
+	void *p;
+
+	if (error)
+		return error;
+	p = mremap(from, len, len,
+		   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+int ovc_pages_forbid(void *addr, size_t len)
+{
+	void *p = mmap(addr, len, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		       -1, 0);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+void ovc_pages_populate(void *addr, size_t len)
+{
+	madvise(addr, len, MADV_POPULATE_WRITE);
+}
+
+int ovc_pages_dontfork(void *addr, size_t len, bool on)
+{
+	return madvise(addr, len, on ? MADV_DONTFORK : MADV_DOFORK) ? -errno :
+								      0;
+}
+
+static int scan(const struct ovc_pagemap *pm, uintptr_t start, uintptr_t end,
+		struct page_region *vec, size_t nr, uint64_t *walk_end)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)vec,
+		.vec_len = nr,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT |
+			       PAGE_IS_SWAPPED,
+	};
+	int got = ovc_sys_fail("PAGEMAP_SCAN");
+
+	if (got)
+		return got;
+	got = ioctl(pm->fd, PAGEMAP_SCAN, &arg);
+	*walk_end = arg.walk_end;
+	return got < 0 ? -errno : got;
+}
+
+int ovc_pagemap_open(struct ovc_pagemap *pm, bool may_scan)
+{
+	struct page_region one;
+	uint64_t end;
+	uintptr_t here = (uintptr_t)&one & ~(uintptr_t)(PAGE - 1);
+	int error = ovc_sys_fail("open pagemap");
+
+	if (error)
+		return error;
+	pm->fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pm->fd < 0)
+		return -errno;
+	pm->scan = may_scan && scan(pm, here, here + PAGE, &one, 1, &end) >= 0;
+	return 0;
+}
+
+void ovc_pagemap_close(struct ovc_pagemap *pm)
+{
+	if (pm->fd >= 0)
+		close(pm->fd);
+	pm->fd = -1;
+}
+
+static uint8_t bits_of(uint64_t categories)
+{
+	bool written = categories & PAGE_IS_WRITTEN;
+	uint8_t bits = OVC_PAGES_PRESENT;
+
+	/* A marker of the write protection that a page had when it was taken
+	 * counts as "swapped" and not written: no page, but a clean one. */
+	if (!(categories & PAGE_IS_PRESENT) && !written)
+		bits |= OVC_PAGES_MARKED;
+	return bits | (written ? OVC_PAGES_WRITTEN : 0);
+}
+
+static int get_by_scan(const struct ovc_pagemap *pm, uintptr_t start, size_t nr,
+		       uint8_t *bits)
+{
+	uintptr_t at = start, end = start + nr * PAGE;
+	struct page_region vec[64];
+
+	while (at < end) {
+		uint64_t walk_end = 0;
+		int got = scan(pm, at, end, vec, 64, &walk_end);
+
+		if (got < 0)
+			return got;
+		for (int i = 0; i < got; i++)
+			memset(bits + (vec[i].start - start) / PAGE,
+			       bits_of(vec[i].categories),
+			       (vec[i].end - vec[i].start) / PAGE);
+		if (walk_end <= at)
+			return -EIO;
+		at = walk_end;
+	}
+	return 0;
+}
+
+static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
+			  size_t nr, uint8_t *bits)
+{
+	uint64_t entry[256];
+
+	for (size_t i = 0; i < nr;) {
+		size_t step = nr - i < 256 ? nr - i : 256;
+		off_t at = (off_t)((start / PAGE + i) * sizeof(entry[0]));
+		ssize_t got = ovc_sys_fail("pread pagemap");
+
+		if (!got)
+			got = pread(pm->fd, entry, step * sizeof(entry[0]), at);
+		if (got != (ssize_t)(step * sizeof(entry[0])))
+			return got < 0 && errno ? -errno : -EIO;
+		for (size_t k = 0; k < step; k++)
+			if (entry[k] >> 62)
+				bits[i + k] = OVC_PAGES_PRESENT |
+					      OVC_PAGES_WRITTEN;
+		i += step;
+	}
+	return 0;
+}
+
+int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
+		    uint8_t *bits)
+{
+	memset(bits, 0, nr);
+	if (pm->scan)
+		return get_by_scan(pm, (uintptr_t)addr, nr, bits);
+	return get_by_reading(pm, (uintptr_t)addr, nr, bits);
+}
+
+int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits)
+{
+	int error = ovc_sys_fail("mincore");
+
+	if (!error && mincore(addr, nr * PAGE, bits))
+		error = -errno;
+	for (size_t i = 0; !error && i < nr; i++)
+		bits[i] &= OVC_PAGES_PRESENT;
+	return error;
+}
+
+/* One mapping of /proc/self/smaps, as far as it matters here. */
+struct area {
+	unsigned long long start, end, offset, inode;
+	char perms[8];
+};
+
+static void add_area(struct ovc_mapping *m, const struct area *a,
+		     unsigned long long at, unsigned long long begin)
+{
+	unsigned long long offset = a->offset + (at - a->start);
+
+	if (at == begin) {
+		m->inode = a->inode;
+		m->offset = offset;
+		m->readable = m->writable = m->straight = true;
+	}
+	m->readable &= a->perms[0] == 'r';
+	m->writable &= a->perms[1] == 'w';
+	m->exec |= a->perms[2] == 'x';
+	m->shared |= a->perms[3] == 's';
+	m->private |= a->perms[3] == 'p';
+	m->file |= a->inode != 0;
+	m->straight &= a->inode == m->inode && offset - m->offset == at - begin;
+}
+
+/*
+ * smaps and not maps, for only it has the VmFlags line, whose "ht" is the one
+ * sure sign of hugetlb.
+ */
+int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m)
+{
+	unsigned long long at = (uintptr_t)addr, end = at + len, begin = at;
+	int error = ovc_sys_fail("open smaps");
+	struct area a = { 0 };
+	bool inside = false;
+	char *line = NULL;
+	size_t cap = 0;
+	FILE *f;
+
+	memset(m, 0, sizeof(*m));
+	if (error)
+		return error;
+	f = fopen("/proc/self/smaps", "re");
+	if (!f)
+		return -errno;
+	while (getline(&line, &cap, f) > 0) {
+		if (sscanf(line, "%llx-%llx %7s %llx %*s %llu", &a.start,
+			   &a.end, a.perms, &a.offset, &a.inode) == 5) {
+			inside = a.start <= at && at < a.end && at < end;
+			if (inside) {
+				add_area(m, &a, at, begin);
+				at = a.end;
+			}
+		} else if (inside && !strncmp(line, "VmFlags:", 8)) {
+			m->hugetlb |= strstr(line, " ht") != NULL;
+		}
+	}
+	m->mapped = at >= end;
+	free(line);
+	fclose(f);
+	return 0;
+}
+
+uint64_t ovc_pages_process_resident(void)
+{
+	char text[128];
+	unsigned long long total, resident;
+	ssize_t got;
+	int fd;
+
+	if (ovc_sys_fail("open statm"))
+		return 0;
+	fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (got <= 0)
+		return 0;
+	text[got] = '\0';
+	if (sscanf(text, "%llu %llu", &total, &resident) != 2)
+		return 0;
+	return resident * PAGE;
+}

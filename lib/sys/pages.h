@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * madvise, mmap and pagemap: what the kernel says of, and does with, ranges of
+ * this process's memory. Addresses and lengths are page aligned. Calls return 0
+ * or a negative errno.
+ */
+#ifndef OVC_SYS_PAGES_H
+#define OVC_SYS_PAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* Reserves address space, readable, writable, without memory behind it. */
+int ovc_pages_reserve(size_t len, void **addr);
+void ovc_pages_release(const volatile void *addr, size_t len);
+
+/* Puts fresh, empty memory in the place of a range: one mapping again. */
+int ovc_pages_refresh(void *addr, size_t len);
+
+/* Frees a range's frames; it reads as zero, or as the file, afterwards. */
+int ovc_pages_dontneed(void *addr, size_t len);
+
+/* The same for many ranges, with one flush of the TLBs where the kernel can
+ * (process_madvise on oneself), else one after the other. */
+int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr);
+bool ovc_pages_can_batch(void);
+
+/* Moves the page tables of a private anonymous range to `to`, leaving the range
+ * mapped, registered and empty (MREMAP_DONTUNMAP). */
+int ovc_pages_move_away(void *from, void *to, size_t len);
+
+/* Makes a range inaccessible: what is left when a page is lost and the kernel
+ * has no poison. */
+int ovc_pages_forbid(void *addr, size_t len);
+
+/* Touches a range for writing, as far as the kernel can (5.14). */
+void ovc_pages_populate(void *addr, size_t len);
+
+/* Children of fork() do not get the range (and may get it again). */
+int ovc_pages_dontfork(void *addr, size_t len, bool on);
+
+/* Bits for each page of a range. */
+#define OVC_PAGES_PRESENT 1 /* holds a frame, or one that the host swapped */
+#define OVC_PAGES_WRITTEN 2 /* written since it was write-protected */
+#define OVC_PAGES_MARKED  4 /* absent, but was protected when it was taken */
+
+struct ovc_pagemap {
+	int fd;	   /* of /proc/self/pagemap */
+	bool scan; /* PAGEMAP_SCAN works */
+};
+
+int ovc_pagemap_open(struct ovc_pagemap *pm, bool may_scan);
+void ovc_pagemap_close(struct ovc_pagemap *pm);
+
+/* Fills bits[nr]; WRITTEN and MARKED only where pm->scan. */
+int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
+		    uint8_t *bits);
+
+/* The same of the page cache behind a shared mapping: PRESENT only. */
+int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits);
+
+/* What kind of mapping covers [addr, addr + len). */
+struct ovc_mapping {
+	bool mapped;   /* all of it */
+	bool readable; /* all of it */
+	bool writable;
+	bool exec; /* any of it */
+	bool shared;
+	bool private;
+	bool file; /* any of it is of a file */
+	bool hugetlb;
+	uint64_t inode;	 /* of the file; 0 for none */
+	uint64_t offset; /* of addr in it */
+	bool straight;	 /* offsets rise with addresses, one file */
+};
+
+int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m);
+
+/* Resident anonymous and shmem bytes of the process, a cheap upper bound. */
+uint64_t ovc_pages_process_resident(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asynchronous reads and writes of swap files: io_uring, or where that is refused
+ * (seccomp, sysctl, old kernel) a thread with preadv and pwritev. A ring belongs to
+ * one thread; only ovc_ring_set_file() may be called from another.
+ */
+#ifndef OVC_SYS_RING_H
+#define OVC_SYS_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct ovc_ring;
+
+struct ovc_ring_options {
+	unsigned depth; /* I/Os that can be in flight */
+	void *buffers;	/* memory to register, or NULL */
+	size_t buffers_len;
+	unsigned files; /* size of the table of files */
+	bool io_uring, fixed_buffers, fixed_files; /* may use */
+};
+
+struct ovc_ring_io {
+	bool write;
+	bool fixed;	   /* iov[0] lies in the registered buffers */
+	unsigned file;	   /* index given to ovc_ring_set_file() */
+	int fd;		   /* the same file */
+	struct iovec *iov; /* valid until the I/O is done */
+	unsigned nr_iov;
+	uint64_t offset;
+	uint64_t user;
+};
+
+struct ovc_ring_done {
+	uint64_t user;
+	int result; /* bytes, or a negative errno */
+};
+
+int ovc_ring_create(const struct ovc_ring_options *options,
+		    struct ovc_ring **ringp);
+void ovc_ring_destroy(struct ovc_ring **ringp);
+
+/* What it came out as. */
+bool ovc_ring_is_uring(const struct ovc_ring *ring);
+bool ovc_ring_has_buffers(const struct ovc_ring *ring);
+bool ovc_ring_has_files(const struct ovc_ring *ring);
+
+/* Polls readable when something is done. */
+int ovc_ring_fd(const struct ovc_ring *ring);
+
+/* Makes fd (or nothing, -1) known under an index. Any thread. */
+void ovc_ring_set_file(struct ovc_ring *ring, unsigned index, int fd);
+
+/* Queues an I/O. False when the ring is full. */
+bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io);
+
+/* Starts what is queued. 0 or -errno; what could not start stays queued. */
+int ovc_ring_submit(struct ovc_ring *ring);
+
+/* Whether something is queued that could not be started yet: try again soon,
+ * the descriptor will not tell. */
+bool ovc_ring_behind(const struct ovc_ring *ring);
+
+/* Collects up to `max` finished I/Os; never blocks. */
+unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
+		       unsigned max);
+
+/* Waits until one is done, at most `ms` milliseconds. Any thread. */
+void ovc_ring_wait(struct ovc_ring *ring, int ms);
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * eventfd, timerfd, epoll, affinity, the clock. Posting and clearing never block and
+ * cannot fail in a way that matters: a full counter is readable, an empty one is clear.
+ */
+#include "sys/thread.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sys/fail.h"
+
+int ovc_notify_create(void)
+{
+	int fd = ovc_sys_fail("eventfd");
+
+	if (fd)
+		return fd;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+void ovc_notify_post(int fd)
+{
+	uint64_t one = 1;
+
+	if (write(fd, &one, sizeof(one)) < 0)
+		return; /* full: it is readable */
+}
+
+void ovc_notify_clear(int fd)
+{
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) < 0)
+		return; /* it was clear */
+}
+
+int ovc_timer_create(void)
+{
+	int fd = ovc_sys_fail("timerfd_create");
+
+	if (fd)
+		return fd;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+void ovc_timer_set(int fd, int ms)
+{
+	struct itimerspec t = { 0 };
+
+	if (!ms) /* at once; all zeros would be never */
+		t.it_value.tv_nsec = 1;
+	else if (ms > 0)
+		t.it_value =
+			(struct timespec){ .tv_sec = ms / 1000,
+					   .tv_nsec = ms % 1000 * 1000000 };
+	timerfd_settime(fd, 0, &t, NULL);
+}
+
+int ovc_poll_create(const int *fds, unsigned nr)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	int error = ovc_sys_fail("epoll_create1"), fd;
+
+	if (error)
+		return error;
+	fd = epoll_create1(EPOLL_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (unsigned i = 0; !error && i < nr; i++) {
+		error = ovc_sys_fail("epoll_ctl");
+		if (!error && epoll_ctl(fd, EPOLL_CTL_ADD, fds[i], &e))
+			error = -errno;
+	}
+	if (error)
+		close(fd);
+	return error ? error : fd;
+}
+
+unsigned ovc_poll_three(int a, int b, int c, int ms)
+{
+	struct pollfd p[3] = { { .fd = a, .events = POLLIN },
+			       { .fd = b, .events = POLLIN },
+			       { .fd = c, .events = POLLIN } };
+
+	if (poll(p, c < 0 ? 2 : 3, ms) <= 0)
+		return 0;
+	return (p[0].revents ? 1u : 0) | (p[1].revents ? 2u : 0) |
+	       (p[2].revents ? 4u : 0);
+}
+
+unsigned ovc_poll_two(int a, int b, int ms)
+{
+	return ovc_poll_three(a, b, -1, ms);
+}
+
+void ovc_fd_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+int ovc_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
+		     void *arg)
+{
+	int error = ovc_sys_fail("pthread_create");
+	sigset_t all, was;
+
+	if (error)
+		return error;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	error = -pthread_create(thread, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	if (!error)
+		pthread_setname_np(*thread, name);
+	return error;
+}
+
+void ovc_thread_bind(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((unsigned)cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static cpu_set_t allowed;
+
+static void look_up(void)
+{
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		CPU_ZERO(&allowed);
+}
+
+unsigned ovc_cpus(void)
+{
+	pthread_once(&once, look_up);
+	return CPU_COUNT(&allowed) ? (unsigned)CPU_COUNT(&allowed) : 1;
+}
+
+int ovc_cpu(unsigned n)
+{
+	n %= ovc_cpus();
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET((unsigned)cpu, &allowed) && !n--)
+			return cpu;
+	return -1;
+}
+
+void ovc_thread_unbind(void)
+{
+	if (ovc_cpus() && CPU_COUNT(&allowed))
+		sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+
+void ovc_nap(unsigned round)
+{
+	const struct timespec nap = { .tv_nsec = 50000 };
+
+	if (round < 8)
+		sched_yield();
+	else
+		nanosleep(&nap, NULL);
+}
+
+uint64_t ovc_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

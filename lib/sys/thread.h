@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What threads need of the kernel besides pthreads: eventfds to wake each other, CPUs
+ * to run on, naps, the time.
+ */
+#ifndef OVC_SYS_THREAD_H
+#define OVC_SYS_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* An eventfd: readable from ovc_notify_post() to ovc_notify_clear(). */
+int ovc_notify_create(void);
+void ovc_notify_post(int fd);
+void ovc_notify_clear(int fd);
+
+/* A timer's descriptor, readable `ms` milliseconds from when it was set; ms < 0:
+ * never. */
+int ovc_timer_create(void);
+void ovc_timer_set(int fd, int ms);
+
+/* One descriptor that is readable when one of nr others is. */
+int ovc_poll_create(const int *fds, unsigned nr);
+
+/* Waits until one of the descriptors is readable (-1 is none). Returns a bit for
+ * each that is: 1, 2, 4. */
+unsigned ovc_poll_two(int a, int b, int ms);
+unsigned ovc_poll_three(int a, int b, int c, int ms);
+
+void ovc_fd_close(int fd); /* -1: nothing */
+
+/* Starts a thread that blocks all signals: they are the program's, and a handler that
+ * touches guest memory on the thread that serves it would wait for itself. 0 or
+ * -errno. */
+int ovc_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
+		     void *arg);
+
+/* Binds the calling thread to a CPU; where that is refused it runs anywhere, which
+ * is slower and not wrong. */
+void ovc_thread_bind(int cpu);
+/* The same with all CPUs that the process may use. */
+void ovc_thread_unbind(void);
+
+/* How many CPUs the process could use when it first asked, and the n-th of them
+ * (they repeat). */
+unsigned ovc_cpus(void);
+int ovc_cpu(unsigned n);
+
+/* Lets others run: the longer the higher `round`. */
+void ovc_nap(unsigned round);
+
+uint64_t ovc_now_ns(void); /* CLOCK_MONOTONIC */
+
+#endif

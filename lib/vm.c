@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VM: its swap and its regions. All under host->control.
+ *
+ * The swap grows before the region that wants it is added, so that a full disk is an
+ * error of the call. Each failure undoes what came before. Removal brings the memory
+ * back, then takes the region out of the map, then frees it, in this order: until the
+ * last page is back, fault threads must find it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host.h"
+#include "internal.h"
+#include "meta.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static void set_files(struct ovc_host *host, unsigned index, int fd)
+{
+	for (unsigned i = 0; i < host->nr_faulters; i++)
+		ovc_ring_set_file(ovc_faulter_ring(host->faulters[i]), index,
+				  fd);
+	ovc_ring_set_file(ovc_reclaim_ring(host->reclaim), index, fd);
+}
+
+/* ---- swap -------------------------------------------------------------------------- */
+
+/* Bytes of swap for so many pages of memory: an eighth more, so that there are
+ * stretches of free slots to write to. */
+static uint64_t swap_for(const struct ovc_vm *vm, uint64_t pages)
+{
+	uint64_t bytes = pages * OVC_PAGE;
+
+	if (vm->swap_size)
+		return vm->swap_size;
+	return (bytes + bytes / 8 + 2 * MIB) & ~(MIB - 1);
+}
+
+static int swap_failed(int error, const char *path, const char *why)
+{
+	if (!why && error == -ENOSPC)
+		why = "the file system has not enough room; choose another "
+		      "directory, a smaller swap_size, or OVC_VM_SPARSE_SWAP";
+	return ovc_fail(error, "vm: swap %s: %s", path,
+			why ? why : strerror(-error));
+}
+
+static void note_swap(struct ovc_host *host, const struct ovc_swap *swap)
+{
+	const struct ovc_file *f = ovc_swap_file(swap);
+
+	if (!f->direct)
+		host->features &= ~(uint32_t)OVC_FEATURE_DIRECT_IO;
+	if (f->kind == OVC_FILE_UNNAMED && !f->tmpfile)
+		host->features &= ~(uint32_t)OVC_FEATURE_TMPFILE;
+}
+
+static int open_swap(struct ovc_vm *vm, const struct ovc_vm_options *o)
+{
+	struct ovc_host *host = vm->host;
+	const char *why;
+	int error;
+
+	if (!o->swap)
+		return 0;
+	error = ovc_swap_create(o->swap, o->swap_size, vm->sparse,
+				!(host->without & OVC_FEATURE_DIRECT_IO),
+				!(host->without & OVC_FEATURE_TMPFILE),
+				&vm->swap, &why);
+	if (error)
+		return swap_failed(error, o->swap, why);
+	note_swap(host, vm->swap);
+	ovc_log(host, OVC_LOG_DEBUG, "%s: swap %s, %s", vm->name, o->swap,
+		ovc_swap_file(vm->swap)->direct ? "O_DIRECT" : "page cache");
+	return 0;
+}
+
+/* ---- creation -------------------------------------------------------------------------- */
+
+static struct ovc_vm *by_name(struct ovc_host *host, const char *name)
+{
+	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
+		if (host->vms[i] && !strcmp(host->vms[i]->name, name))
+			return host->vms[i];
+	return NULL;
+}
+
+static void choose_name(struct ovc_vm *vm, const char *name)
+{
+	struct ovc_host *host = vm->host;
+
+	if (name) {
+		snprintf(vm->name, sizeof(vm->name), "%s", name);
+		return;
+	}
+	do {
+		snprintf(vm->name, sizeof(vm->name), "vm%u", host->next_name++);
+	} while (by_name(host, vm->name));
+}
+
+static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
+{
+	struct ovc_host *host = vm->host;
+
+	if (host->nr_vms == OVC_MAX_VMS)
+		return ovc_fail(-ENOSPC,
+				"vm: this host has %d VMs, which is "
+				"the most",
+				OVC_MAX_VMS);
+	if (o->name && by_name(host, o->name))
+		return ovc_fail(-EEXIST, "vm: this host has a VM named %s",
+				o->name);
+	while (host->vms[vm->index])
+		vm->index++;
+	choose_name(vm, o->name);
+	return open_swap(vm, o);
+}
+
+static void free_vm(struct ovc_vm *vm)
+{
+	pthread_mutex_destroy(&vm->pinning);
+	ovc_meta_free(vm);
+}
+
+int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
+		 struct ovc_vm **vmp)
+{
+	struct ovc_vm *vm = ovc_meta_zalloc(sizeof(*vm));
+	int error;
+
+	if (!vm)
+		return ovc_fail(-ENOMEM, "vm: out of memory");
+	pthread_mutex_init(&vm->pinning, NULL);
+	vm->host = host;
+	vm->swap_size = o->swap_size;
+	vm->sparse = o->flags & OVC_VM_SPARSE_SWAP;
+	atomic_store(&vm->limit, o->limit / OVC_PAGE);
+	ovc_control_lock(host);
+	error = build(vm, o);
+	if (!error) {
+		if (vm->swap)
+			set_files(host, vm->index, ovc_swap_file(vm->swap)->fd);
+		host->vms[vm->index] = vm;
+		host->nr_vms++;
+		if (host->end <= vm->index)
+			host->end = vm->index + 1;
+		*vmp = vm;
+	}
+	ovc_control_unlock(host);
+	if (error)
+		free_vm(vm);
+	return error;
+}
+
+/* ---- regions ------------------------------------------------------------------------------ */
+
+static void take_out(struct ovc_vm *vm, unsigned n)
+{
+	vm->configured -= vm->regions[n]->nr;
+	vm->nr_regions--;
+	memmove(&vm->regions[n], &vm->regions[n + 1],
+		(vm->nr_regions - n) * sizeof(vm->regions[0]));
+}
+
+/* Prefetches of a region that goes are forgotten; one that is under way sees that
+ * the region is leaving, and ends. */
+static void drop_requests(struct ovc_host *host, const struct ovc_region *r)
+{
+	for (unsigned i = 0; i < OVC_MAX_REQUESTS; i++) {
+		struct ovc_request *q = &host->requests[i];
+		int ready = OVC_SLOT_READY;
+
+		if (q->region != r)
+			continue;
+		if (atomic_compare_exchange_strong(&q->state, &ready,
+						   OVC_SLOT_BUSY))
+			atomic_store(&q->state, OVC_SLOT_FREE);
+		for (unsigned round = 0;
+		     q->region == r && atomic_load(&q->state) == OVC_SLOT_BUSY;
+		     round++) {
+			ovc_wake_faulters(host);
+			ovc_host_pause(host, round);
+		}
+	}
+}
+
+static int remove_at(struct ovc_vm *vm, unsigned n, bool throw_away)
+{
+	struct ovc_host *host = vm->host;
+	struct ovc_region *r = vm->regions[n];
+	int error;
+
+	r->leaving = true;
+	drop_requests(host, r);
+	error = ovc_region_untrack(r, throw_away);
+	take_out(vm, n);
+	/* A map that cannot be made anew is mended in place. */
+	if (ovc_host_remap(host))
+		ovc_host_unmap(host, r);
+	ovc_region_free(r);
+	atomic_store(&host->changed, true);
+	return error;
+}
+
+static int add(struct ovc_vm *vm, const struct ovc_region_options *o)
+{
+	struct ovc_host *host = vm->host;
+	struct ovc_region *r;
+	int error;
+
+	if (vm->nr_regions == OVC_MAX_REGIONS)
+		return ovc_fail(-ENOSPC,
+				"add_region: %s has %d regions, which "
+				"is the most",
+				vm->name, OVC_MAX_REGIONS);
+	error = ovc_region_create(vm, o, &r);
+	if (error)
+		return error;
+	if (vm->swap)
+		error = ovc_swap_grow(vm->swap,
+				      swap_for(vm, vm->configured + r->nr));
+	if (error) {
+		ovc_region_free(r);
+		return swap_failed(error, "of the VM cannot grow", NULL);
+	}
+	vm->regions[vm->nr_regions++] = r;
+	vm->configured += r->nr;
+	error = ovc_host_remap(host);
+	if (error) {
+		take_out(vm, vm->nr_regions - 1);
+		ovc_region_free(r);
+		return ovc_fail(error, "add_region: out of memory");
+	}
+	return 0;
+}
+
+int ovc_vm_add(struct ovc_vm *vm, const struct ovc_region_options *o)
+{
+	struct ovc_host *host = vm->host;
+	int error;
+
+	ovc_control_lock(host);
+	error = add(vm, o);
+	ovc_control_unlock(host);
+	if (!error)
+		ovc_kick_always(host);
+	return error;
+}
+
+int ovc_vm_remove(struct ovc_vm *vm, const void *addr, bool throw_away)
+{
+	struct ovc_host *host = vm->host;
+	int error = -EINVAL;
+
+	ovc_control_lock(host);
+	for (unsigned i = 0; i < vm->nr_regions; i++) {
+		if (vm->regions[i]->base != addr)
+			continue;
+		error = remove_at(vm, i, throw_away);
+		if (error)
+			ovc_fail(error, "remove_region: some pages could not "
+					"be read back and stay poisoned");
+		ovc_control_unlock(host);
+		return error;
+	}
+	ovc_control_unlock(host);
+	return ovc_fail(error, "remove_region: no region of %s begins at %p",
+			vm->name, addr);
+}
+
+void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
+{
+	struct ovc_host *host = vm->host;
+
+	ovc_control_lock(host);
+	while (vm->nr_regions)
+		remove_at(vm, vm->nr_regions - 1, throw_away);
+	if (vm->swap) {
+		set_files(host, vm->index, -1);
+		/* So that no ring keeps the file, and its space. */
+		ovc_wake_faulters(host);
+	}
+	host->vms[vm->index] = NULL;
+	host->nr_vms--;
+	while (host->end && !host->vms[host->end - 1])
+		host->end--;
+	ovc_swap_destroy(&vm->swap);
+	ovc_control_unlock(host);
+	free_vm(vm);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One VM: its memory, the library's part in it, its vCPUs.
+ *
+ * Guest memory from address 0: an unused page, page tables and struct boot, the
+ * payload, a stack for each vCPU, more page tables, the ledger, the pages to
+ * work on. All of it can be swapped, page tables too.
+ *
+ * Whoever touches a page that was lost, with the disk for instance, gets a
+ * SIGBUS. A real VMM would make a machine check of it; here the vCPU ends.
+ */
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm.h"
+
+#define PTE_PRESENT 3 /* and writable */
+#define PTE_LARGE   0x80
+#define LARGE_PAGE  0x200000ull
+
+extern const char payload_image[], payload_image_end[];
+
+static _Thread_local struct vcpu *current;
+
+static bool allocate_memory(struct vm *vm)
+{
+	int flags = vmm.memfd ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	void *memory = MAP_FAILED;
+
+	if (vmm.memfd)
+		vm->memfd = memfd_create(vm->name, MFD_CLOEXEC);
+	if (!vmm.memfd || !ftruncate(vm->memfd, (off_t)vmm.mem))
+		memory = mmap(NULL, vmm.mem, PROT_READ | PROT_WRITE,
+			      flags | MAP_NORESERVE, vm->memfd, 0);
+	vm->vcpus = calloc(vmm.vcpus, sizeof(*vm->vcpus));
+	if (memory == MAP_FAILED || !vm->vcpus) {
+		say(vm->name, "cannot allocate: %m");
+		return false;
+	}
+	vm->memory = memory;
+	/* A child process must not inherit memory that is half absent. */
+	madvise(memory, vmm.mem, MADV_DONTFORK);
+	return true;
+}
+
+static bool register_memory(struct vm *vm)
+{
+	struct ovc_vm_options options = {
+		.size = sizeof(options),
+		.name = vm->name,
+		.swap = vmm.swap_dir,
+	};
+	struct ovc_region_options region = {
+		.size = sizeof(region),
+		.addr = vm->memory,
+		.len = vmm.mem,
+		.memfd = vm->memfd,
+	};
+
+	if (!ovc_vm_create(vmm.host, &options, &vm->ovc) &&
+	    !ovc_vm_add_region(vm->ovc, &region))
+		return true;
+	say(vm->name, "%s", ovc_error());
+	return false;
+}
+
+/* Guest virtual is guest physical, in pages of 2 MiB. */
+static void write_page_tables(struct vm *vm, uint64_t tables)
+{
+	uint64_t *pml4 = (void *)(vm->memory + GUEST_PML4);
+	uint64_t *pdpt = (void *)(vm->memory + GUEST_PDPT);
+	uint64_t *entries = (void *)(vm->memory + tables);
+	uint64_t i;
+
+	pml4[0] = GUEST_PDPT | PTE_PRESENT;
+	for (i = 0; i * LARGE_PAGE < vmm.mem; i++) {
+		if (i % 512 == 0)
+			pdpt[i / 512] = (tables + i * 8) | PTE_PRESENT;
+		entries[i] = i * LARGE_PAGE | PTE_LARGE | PTE_PRESENT;
+	}
+}
+
+static void load_payload(struct vm *vm, unsigned id)
+{
+	uint64_t tables = GUEST_STACKS + (uint64_t)vmm.vcpus * GUEST_STACK;
+	uint64_t ledger = tables + ((vmm.mem >> 30) + 1) * OVC_PAGE_SIZE;
+	uint64_t pages =
+		ledger + (vmm.mem / OVC_PAGE_SIZE / 512 + 1) * OVC_PAGE_SIZE;
+	uint64_t base = vmm.kvm_fd < 0 ? (uintptr_t)vm->memory : 0;
+	struct boot boot = {
+		.pages = base + pages,
+		.nr_pages = (vmm.mem - pages) / OVC_PAGE_SIZE,
+		.ledger = base + ledger,
+		.nr_vcpus = vmm.vcpus,
+		.seed = vmm.seed * 1000 + id,
+		.random_ns = vmm.seconds * 1000000000,
+		.idle_ns = vmm.seconds * 250000000,
+	};
+
+	memcpy(vm->memory + GUEST_BOOT, &boot, sizeof(boot));
+	memcpy(vm->memory + PAYLOAD_ENTRY, payload_image,
+	       (size_t)(payload_image_end - payload_image));
+	write_page_tables(vm, tables);
+	vm->nr_pages = boot.nr_pages;
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* What the payload asks of its machine, by an exit or by a plain call. */
+
+void machine_console(char c)
+{
+	struct vcpu *vcpu = current;
+
+	if (c != '\n' && vcpu->line_length < sizeof(vcpu->line)) {
+		vcpu->line[vcpu->line_length++] = c;
+		return;
+	}
+	say(vcpu->vm->name, "vCPU %u: %.*s", vcpu->id, (int)vcpu->line_length,
+	    vcpu->line);
+	vcpu->line_length = 0;
+}
+
+void machine_hypercall(struct report *report)
+{
+	struct report copy = *report; /* may fault: not under the lock */
+
+	pthread_mutex_lock(&current->vm->lock);
+	current->report = copy;
+	pthread_mutex_unlock(&current->vm->lock);
+	report->now_ns = now_ns();
+	report->stop = vmm.stopping;
+}
+
+void machine_halt(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+}
+
+/* For its side effect: it interrupts KVM_RUN. */
+static void on_kick(__attribute__((unused)) int number)
+{
+}
+
+static void on_sigbus(int number)
+{
+	if (current)
+		siglongjmp(current->lost, 1);
+	signal(number, SIG_DFL);
+}
+
+bool vcpu_fail(struct vcpu *vcpu, const char *what, uint64_t detail)
+{
+	say(vcpu->vm->name, "vCPU %u ends: %s (0x%jx)", vcpu->id, what, detail);
+	vcpu->vm->failed = true;
+	return false;
+}
+
+static void *vcpu_thread(void *opaque)
+{
+	current = opaque;
+	if (sigsetjmp(current->lost, 1))
+		vcpu_fail(current, "its memory was lost", 0);
+	else if (vmm.kvm_fd >= 0)
+		kvm_vcpu_run(current);
+	else
+		payload((void *)(current->vm->memory + GUEST_BOOT),
+			current->id);
+	vmm.running--;
+	return NULL;
+}
+
+bool vm_create(struct vm *vm, unsigned id)
+{
+	bool use_kvm = vmm.kvm_fd >= 0;
+	unsigned i;
+
+	pthread_mutex_init(&vm->lock, NULL);
+	snprintf(vm->name, sizeof(vm->name), "vm%u", id);
+	if (!allocate_memory(vm))
+		return false;
+	load_payload(vm, id);
+	if (!register_memory(vm) || (use_kvm && !kvm_vm_create(vm)))
+		return false;
+	for (i = 0; i < vmm.vcpus; i++) {
+		vm->vcpus[i].vm = vm;
+		vm->vcpus[i].id = i;
+		if (use_kvm && !kvm_vcpu_create(&vm->vcpus[i]))
+			return false;
+	}
+	return true;
+}
+
+bool vm_start(struct vm *vm)
+{
+	unsigned i;
+
+	signal(SIGUSR1, on_kick);
+	signal(SIGBUS, on_sigbus);
+	for (i = 0; i < vmm.vcpus; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+
+		vcpu->started =
+			!pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+		if (!vcpu->started)
+			return vcpu_fail(vcpu, "it has no thread", i);
+	}
+	return true;
+}
+
+void vm_stop(struct vm *vm)
+{
+	unsigned i;
+
+	for (i = 0; i < vmm.vcpus; i++) {
+		if (!vm->vcpus[i].started)
+			continue;
+		if (vm->vcpus[i].run)
+			vm->vcpus[i].run->immediate_exit = 1;
+		pthread_kill(vm->vcpus[i].thread, SIGUSR1);
+		pthread_join(vm->vcpus[i].thread, NULL);
+	}
+}
+
+void vm_destroy(struct vm *vm)
+{
+	unsigned i;
+
+	for (i = 0; vm->vcpus && i < vmm.vcpus; i++)
+		kvm_vcpu_destroy(&vm->vcpus[i]);
+	free(vm->vcpus);
+	if (vm->kvm_fd > 0)
+		close(vm->kvm_fd);
+	ovc_vm_destroy(&vm->ovc, OVC_THROW_AWAY);
+	if (vm->memory)
+		munmap(vm->memory, vmm.mem);
+	if (vm->memfd > 0)
+		close(vm->memfd);
+}
+
+struct report vm_report(struct vm *vm)
+{
+	struct report all = { .phase = PHASE_DONE };
+	unsigned i;
+
+	pthread_mutex_lock(&vm->lock);
+	for (i = 0; i < vmm.vcpus; i++) {
+		const struct report *one = &vm->vcpus[i].report;
+
+		if (one->phase <= all.phase) {
+			all.phase = one->phase;
+			all.done = one->done;
+			all.total = one->total;
+		}
+		all.checks += one->checks;
+		all.errors += one->errors;
+		all.verified += one->verified;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return all;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * permitted PROGRAM [ARGUMENT]...: runs the program where userfaultfd is
+ * permitted. Where it is not, says so and ends with 77, a skip: the examples
+ * themselves end with an error then, as they should.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+static int open_userfaultfd(void)
+{
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd = -1;
+
+	if (dev >= 0) {
+		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		close(dev);
+	}
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	int fd = open_userfaultfd();
+
+	if (argc < 2)
+		return 2;
+	if (fd < 0) {
+		printf("skipped: no userfaultfd here: %s\n", strerror(errno));
+		return 77;
+	}
+	close(fd);
+	execv(argv[1], argv + 1);
+	perror(argv[1]);
+	return 127;
+}

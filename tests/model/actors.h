@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the actors' files share: the list of all steps, and how a step changes
+ * the word. actors.c says whose turn it is; touch.c, reclaim.c and calls.c
+ * have the steps.
+ */
+#ifndef OVC_TESTS_MODEL_ACTORS_H
+#define OVC_TESTS_MODEL_ACTORS_H
+
+#include "model.h"
+
+/* Where a thread is, and what it does there. */
+#define STEPS(X)                                   \
+	X(TOUCH, touch_step)                       \
+	X(ZERO, zero_step)                         \
+	X(ZERO_END, zero_end_step)                 \
+	X(CHECK_UNOWNED_DO, check_unowned_step)    \
+	X(POISON_DO, poison_step)                  \
+	X(READ, read_step)                         \
+	X(VERIFY, verify_step)                     \
+	X(FILL, fill_step)                         \
+	X(FILL_CACHED, fill_cached_step)           \
+	X(FILL_END, fill_end_step)                 \
+	X(FILL_UNDO, fill_undo_step)               \
+	X(LOST_POISON, lost_poison_step)           \
+	X(LOST_END, lost_end_step)                 \
+	X(PUT_SLOT, put_slot_step)                 \
+	X(PUT_ERASE, put_erase_step)               \
+	X(PUT, put_step)                           \
+	X(PUT_END, put_end_step)                   \
+	X(UNPUT_SLOT, unput_slot_step)             \
+	X(UNPUT_END, unput_end_step)               \
+	X(FREE_SLOT, free_slot_step)               \
+	X(STAGE_ASK, stage_ask_step)               \
+	X(STAGE_TAKE, stage_take_step)             \
+	X(STAGE_ASK_MARKER, stage_ask_marker_step) \
+	X(STAGE_END, stage_end_step)               \
+	X(TAKEN_END, taken_end_step)               \
+	X(KEPT_END, kept_end_step)                 \
+	X(CLAIMED, claimed_step)                   \
+	X(CLASSIFY, classify_step)                 \
+	X(SETTLE, settle_step)                     \
+	X(DROP, drop_step)                         \
+	X(DROP_END, drop_end_step)                 \
+	X(SETTLED, settled_step)                   \
+	X(BATCH, batch_step)                       \
+	X(UNWRITTEN, unwritten_step)               \
+	X(DISCARD, discard_step)                   \
+	X(DISCARD_DO, discard_do_step)             \
+	X(DISCARD_END, discard_end_step)           \
+	X(UNDISCARD_END, undiscard_end_step)       \
+	X(LOOK, look_step)                         \
+	X(LOOK_COPY, look_copy_step)               \
+	X(LOOK_END, look_end_step)                 \
+	X(PIN, pin_step)                           \
+	X(PIN_BRING_IN, pin_bring_in_step)         \
+	X(PIN_GIVE_UP_SLOT, pin_give_up_slot_step) \
+	X(PIN_DMA, pin_dma_step)                   \
+	X(UNPIN, unpin_step)
+
+enum pc {
+	IDLE,
+#define X(pc, step) pc,
+	STEPS(X)
+#undef X
+		NR_PCS
+};
+
+#define X(pc, step) void step(struct state *s, struct thread *t);
+STEPS(X)
+#undef X
+
+/* Begins staging; settling what is at pos; what a write at pos came to. False:
+ * there is nothing of the kind to do. */
+bool stage_begin(struct state *s, struct thread *t);
+bool settle_one(struct state *s, struct thread *t, unsigned pos);
+bool reap(struct state *s, struct thread *t, unsigned pos, bool failed);
+
+extern const char *who; /* takes this step */
+
+/* The thread must wait for another one: its step was none. */
+void not_yet(void);
+
+/* Applies an event to the word. */
+enum ovc_action go(struct state *s, enum ovc_page_event e, unsigned value);
+
+/* The same at the end of a transient state; whoever waited is woken next. */
+void end(struct state *s, struct thread *t, enum ovc_page_event e,
+	 unsigned value);
+
+/* The thread goes back to what it came from. */
+void done(struct thread *t);
+
+/* Frees the slot that the thread holds, if it does, and goes on at `next`. */
+void free_then(struct thread *t, unsigned next);
+
+static inline enum ovc_state state_of(const struct state *s)
+{
+	return ovc_word_state(s->word);
+}
+
+static inline bool transient(const struct state *s)
+{
+	return ovc_word_transient(s->word);
+}
+
+static inline unsigned value_of(const struct state *s)
+{
+	return (unsigned)ovc_word_value(s->word);
+}
+
+static inline bool broken(enum broken how)
+{
+	return config.broken & how;
+}
+
+#endif

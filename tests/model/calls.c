@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What lib/range.c does: discard, read, and pin with what the device then
+ * writes.
+ */
+#include "actors.h"
+
+/* ---- calls --------------------------------------------------------------- */
+
+void discard_step(struct state *s, struct thread *t)
+{
+	enum ovc_state is = state_of(s);
+	unsigned value = value_of(s);
+	enum ovc_action action;
+
+	if (transient(s)) {
+		not_yet();
+		return;
+	}
+	tell("%s discards the page", who);
+	t->slot = NONE;
+	action = go(s, OVC_EV_DISCARD,
+		    is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED ?
+			    value :
+			    0);
+	if (is == OVC_CLEAN || is == OVC_SWAPPED)
+		t->slot = value & 7;
+	if (action == OVC_ACT_DROP) {
+		t->clean = is != OVC_POISONED; /* was charged */
+		free_then(t, DISCARD_DO);
+		return;
+	}
+	s->truth = 0; /* from here on it reads as zero */
+	free_then(t, IDLE);
+	if (t->pc == IDLE)
+		done(t);
+}
+
+void discard_do_step(struct state *s, struct thread *t)
+{
+	tell("%s drops it", who);
+	if (refused()) {
+		/* The guest keeps what it had. */
+		go(s, OVC_EV_UNWRITTEN, 0);
+		t->pc = UNDISCARD_END;
+		return;
+	}
+	sys_discard(s);
+	t->pc = DISCARD_END;
+}
+
+void undiscard_end_step(struct state *s, struct thread *t)
+{
+	bool lost = !t->clean && !broken(UNDISCARD_REVIVES);
+
+	end(s, t, lost ? OVC_EV_LOST : OVC_EV_FILLED, 0);
+	done(t);
+}
+
+void discard_end_step(struct state *s, struct thread *t)
+{
+	end(s, t, OVC_EV_TO_EMPTY, 0);
+	s->used -= t->clean;
+	done(t);
+}
+
+static void look_check(const struct state *s, unsigned v)
+{
+	tell("%s copies version %u out", who, v);
+	if (v != s->truth)
+		violate("%s read version %u, but %u was written last", who, v,
+			s->truth);
+}
+
+void look_step(struct state *s, struct thread *t)
+{
+	if (transient(s)) {
+		not_yet();
+		return;
+	}
+	t->was = state_of(s) & 15;
+	if (go(s, OVC_EV_LOOK, value_of(s)) == OVC_ACT_COPY) {
+		t->pos = value_of(s) & 7; /* or its slot */
+		t->pc = LOOK_COPY;
+		return;
+	}
+	if (t->was != OVC_POISONED)
+		look_check(s, 0);
+	done(t);
+}
+
+void look_copy_step(struct state *s, struct thread *t)
+{
+	t->pc = LOOK_END;
+	switch (t->was) {
+	case OVC_RESIDENT:
+	case OVC_CLEAN:
+		if (config.memfd)
+			look_check(s, s->cached ? s->cache_v : 0);
+		else
+			look_check(s, s->present ? s->v : 0);
+		return;
+	case OVC_SWAPPED:
+		look_check(s, slot_read(s, t->pos));
+		return;
+	default:
+		look_check(s, sys_view(s, t->pos));
+		return;
+	}
+}
+
+void look_end_step(struct state *s, struct thread *t)
+{
+	switch (t->was) {
+	case OVC_RESIDENT:
+		end(s, t, OVC_EV_FILLED, 0);
+		break;
+	case OVC_CLEAN:
+		end(s, t, OVC_EV_FILLED_CLEAN, t->pos);
+		break;
+	case OVC_SWAPPED:
+		end(s, t, OVC_EV_READ_CANCEL, t->pos);
+		break;
+	default:
+		end(s, t, OVC_EV_UNPUT, t->pos);
+		break;
+	}
+	done(t);
+}
+
+void pin_step(struct state *s, struct thread *t)
+{
+	tell("%s pins the page", who);
+	s->word += OVC_W_PIN_ONE;
+	t->pc = PIN_BRING_IN;
+}
+
+void pin_bring_in_step(struct state *s, struct thread *t)
+{
+	if (transient(s)) {
+		not_yet();
+		return;
+	}
+	if (state_of(s) == OVC_POISONED) {
+		t->pc = UNPIN;
+		return;
+	}
+	if (state_of(s) == OVC_RESIDENT || state_of(s) == OVC_CLEAN) {
+		tell("%s finds that it is here", who);
+		t->pc = PIN_GIVE_UP_SLOT;
+		return;
+	}
+	t->write = 1;
+	t->ret = PIN_BRING_IN;
+	touch_step(s, t);
+}
+
+/* A device writes past the page tables: the slot is good no longer. */
+void pin_give_up_slot_step(struct state *s, struct thread *t)
+{
+	if (transient(s) && !broken(PIN_PASSES_LOOK)) {
+		not_yet();
+		return;
+	}
+	t->ret = IDLE;
+	t->slot = NONE;
+	if (state_of(s) == OVC_CLEAN) {
+		t->slot = value_of(s) & 7;
+		go(s, OVC_EV_DIRTY, 0);
+	}
+	free_then(t, PIN_DMA);
+}
+
+void pin_dma_step(struct state *s, struct thread *t)
+{
+	t->pc = UNPIN;
+	s->truth = (s->truth + 1u) % config.versions;
+	tell("a device writes version %u", s->truth);
+	if (config.memfd ? !s->cached : !s->present)
+		violate("a pinned page is not in memory");
+	if (config.memfd)
+		s->cache_v = s->truth;
+	else
+		s->v = s->truth;
+}
+
+void unpin_step(struct state *s, struct thread *t)
+{
+	tell("%s unpins the page", who);
+	s->word -= OVC_W_PIN_ONE;
+	done(t);
+}

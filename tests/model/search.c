@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Searches all interleavings, breadth first, so that the story of a violation
+ * is as short as it can be.
+ *
+ *   model [--memory anon|memfd] [--scenario NAME] [--broken HOW]
+ *         [--expect-violation] [--list]
+ *
+ * In every state: no step did what must never be done (see violate()); and if
+ * nobody began anything new, all that is under way would come to an end, with
+ * every guest awake. When all threads are idle: each slot has exactly one
+ * owner, and what is charged is what there is.
+ *
+ * Exits with 0 when that holds everywhere, with 1 when not; the other way round
+ * with --expect-violation.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model.h"
+
+#define MAX_STATES   (1u << 23)
+#define DRAIN_MAX    400 /* steps, far more than anything needs */
+#define BAD_END_TOLD 24	 /* steps of it that are enough for the reader */
+
+/* Who takes a step: the threads, then these. */
+enum {
+	DISK = NR_THREADS,
+	KERNEL = DISK + NR_POS,
+	GUEST,
+	NR_ACTORS = GUEST + NR_GUESTS
+};
+
+struct config config;
+
+struct node {
+	struct state state;
+	uint32_t parent;
+	uint8_t actor, choice;
+};
+
+static struct node *nodes;
+static uint32_t nr_nodes, max_nodes;
+static uint32_t *table; /* of node + 1, open addressing */
+static uint32_t table_mask;
+
+/* ---- what steps say ------------------------------------------------------ */
+
+static bool telling, draining, violated, bad_end;
+static char violation[200];
+static unsigned sentence, choice, nr_choices;
+
+void tell(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!telling)
+		return;
+	va_start(ap, fmt);
+	if (!strncmp(fmt, "...", 3))
+		printf("        ");
+	else
+		printf("  %3u.  ", ++sentence);
+	vprintf(fmt, ap);
+	printf("\n");
+	va_end(ap);
+}
+
+void violate(const char *fmt, ...)
+{
+	va_list ap;
+
+	/* What a drain does is looked at where the search does it. */
+	if (draining || violated)
+		return;
+	violated = true;
+	va_start(ap, fmt);
+	vsnprintf(violation, sizeof(violation), fmt, ap);
+	va_end(ap);
+}
+
+unsigned choose(unsigned n)
+{
+	nr_choices = n;
+	return choice;
+}
+
+bool refused(void)
+{
+	if (!config.refusals || !choose(2))
+		return false;
+	tell("... the kernel refuses");
+	return true;
+}
+
+/* ---- one step ------------------------------------------------------------ */
+
+static bool guest_may(const struct state *s, unsigned g, bool idle_too)
+{
+	return s->guest[g].is == WOKEN ||
+	       (idle_too && s->guest[g].is == RUNS && g < config.guests);
+}
+
+static bool actor_step(struct state *s, unsigned actor, bool idle_too)
+{
+	if (actor < NR_THREADS)
+		return thread_step(s, actor, idle_too);
+	if (actor < KERNEL)
+		return idle_too && disk_step(s, actor - DISK);
+	if (actor == KERNEL)
+		return idle_too && kernel_unmaps(s);
+	if (!guest_may(s, actor - GUEST, idle_too))
+		return false;
+	guest_step(s, actor - GUEST);
+	return true;
+}
+
+/* ---- what must hold ------------------------------------------------------ */
+
+static bool all_idle(const struct state *s)
+{
+	for (unsigned i = 0; i < NR_THREADS; i++)
+		if (!thread_idle(s, i))
+			return false;
+	return true;
+}
+
+static void check_slots(const struct state *s)
+{
+	enum ovc_state is = ovc_word_state(s->word);
+
+	for (unsigned i = 0; i < NR_SLOTS; i++) {
+		unsigned owners = 0;
+
+		owners += (is == OVC_CLEAN || is == OVC_SWAPPED) &&
+			  ovc_word_value(s->word) == i;
+		for (unsigned p = 0; p < NR_POS; p++) {
+			const struct entry *e = &s->entry[p];
+
+			owners += e->used && e->slot == i;
+			owners += e->used && e->busy && e->wslot == i;
+		}
+		if (owners != s->slot[i].taken)
+			violate("all is quiet, slot %u is %s and has %u owners",
+				i, s->slot[i].taken ? "taken" : "free", owners);
+	}
+}
+
+/* Where the word says that the bytes are, they are. */
+static void check_bytes(const struct state *s)
+{
+	enum ovc_state is = ovc_word_state(s->word);
+	unsigned at = (unsigned)ovc_word_value(s->word), v = 0;
+	bool there = true;
+
+	if (is == OVC_POISONED)
+		return;
+	if (is == OVC_SWAPPED) {
+		v = s->slot[at].v;
+	} else if (is != OVC_EMPTY && is != OVC_DOOMED) {
+		there = config.memfd ? s->cached :
+			is == OVC_RESIDENT || is == OVC_CLEAN ?
+				       s->present :
+				       s->entry[at].frame;
+		v = config.memfd			  ? s->cache_v :
+		    is == OVC_RESIDENT || is == OVC_CLEAN ? s->v :
+							    s->entry[at].v;
+	}
+	if (!there)
+		violate("all is quiet, the word is %s, but the page is gone",
+			ovc_state_name(is));
+	else if (v != s->truth)
+		violate("all is quiet, the word is %s and there is version %u, "
+			"but %u was written last",
+			ovc_state_name(is), v, s->truth);
+}
+
+static void check_charge(const struct state *s)
+{
+	enum ovc_state is = ovc_word_state(s->word);
+	unsigned frames = is == OVC_RESIDENT || is == OVC_CLEAN;
+
+	if (config.memfd)
+		frames |= is == OVC_STAGED || is == OVC_WRITING ||
+			  is == OVC_DOOMED;
+	for (unsigned p = 0; p < NR_POS; p++)
+		frames += s->entry[p].frame;
+	if (frames != s->used)
+		violate("all is quiet, %u pages are charged and there are %u",
+			s->used, frames);
+}
+
+/* Lets what is under way end, fairly, with nothing new begun. */
+static bool drain(struct state *s, unsigned most)
+{
+	unsigned steps = 0;
+	bool moved = true;
+
+	draining = true;
+	choice = 0;
+	while (moved && steps < most) {
+		moved = false;
+		for (unsigned a = 0; a < NR_ACTORS; a++) {
+			/* A message in the queue is something under way. */
+			bool too = a == FAULT_0;
+
+			if (actor_step(s, a, too)) {
+				moved = true;
+				steps++;
+			}
+		}
+	}
+	draining = false;
+	return !moved;
+}
+
+static void check_end(const struct state *from)
+{
+	struct state s = *from;
+
+	bad_end = true;
+	if (!drain(&s, DRAIN_MAX)) {
+		violate("this would never end");
+		return;
+	}
+	for (unsigned g = 0; g < NR_GUESTS; g++)
+		if (s.guest[g].is != RUNS)
+			violate("guest %u would sleep for ever", g);
+	if (!all_idle(&s))
+		violate("a thread would wait for ever");
+	bad_end = violated;
+}
+
+static void check(const struct state *s)
+{
+	if (all_idle(s)) {
+		check_bytes(s);
+		check_slots(s);
+		check_charge(s);
+	}
+	if (!violated)
+		check_end(s);
+}
+
+/* ---- visited states ------------------------------------------------------ */
+
+/* Which of two fault threads, or guests, does something is the same to all. */
+static struct state canonical(const struct state *s)
+{
+	struct state c = *s;
+
+	if (memcmp(&c.t[FAULT_0], &c.t[FAULT_1], sizeof(c.t[0])) > 0) {
+		c.t[FAULT_0] = s->t[FAULT_1];
+		c.t[FAULT_1] = s->t[FAULT_0];
+	}
+	if (memcmp(&c.guest[0], &c.guest[1], sizeof(c.guest[0])) > 0) {
+		c.guest[0] = s->guest[1];
+		c.guest[1] = s->guest[0];
+	}
+	return c;
+}
+
+static uint64_t hash(const struct state *s)
+{
+	uint64_t words[(sizeof(*s) + 7) / 8] = { 0 }, h = 0;
+
+	memcpy(words, s, sizeof(*s));
+	for (unsigned i = 0; i < sizeof(words) / 8; i++) {
+		h = (h ^ words[i]) * 0x9e3779b97f4a7c15u;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+static void *grow(void *old, size_t size)
+{
+	void *new = realloc(old, size);
+
+	if (!new) {
+		fprintf(stderr, "model: out of memory\n");
+		exit(1);
+	}
+	return new;
+}
+
+static void rehash(void)
+{
+	table_mask = table_mask ? table_mask * 2 + 1 : (1 << 16) - 1;
+	free(table);
+	table = calloc((size_t)table_mask + 1, sizeof(*table));
+	if (!table) {
+		fprintf(stderr, "model: out of memory\n");
+		exit(1);
+	}
+	for (uint32_t i = 0; i < nr_nodes; i++) {
+		struct state c = canonical(&nodes[i].state);
+		uint64_t at = hash(&c) & table_mask;
+
+		while (table[at])
+			at = (at + 1) & table_mask;
+		table[at] = i + 1;
+	}
+}
+
+/* True: it is new. */
+static bool add(const struct state *s, uint32_t parent, unsigned actor)
+{
+	struct state c = canonical(s);
+	uint64_t at;
+
+	if (nr_nodes * 2 >= table_mask)
+		rehash();
+	for (at = hash(&c) & table_mask; table[at];
+	     at = (at + 1) & table_mask) {
+		struct state other = canonical(&nodes[table[at] - 1].state);
+
+		if (!memcmp(&other, &c, sizeof(c)))
+			return false;
+	}
+	if (nr_nodes == max_nodes) {
+		max_nodes = max_nodes ? max_nodes * 2 : 1 << 14;
+		nodes = grow(nodes, max_nodes * sizeof(*nodes));
+	}
+	nodes[nr_nodes].state = *s;
+	nodes[nr_nodes].parent = parent;
+	nodes[nr_nodes].actor = (uint8_t)actor;
+	nodes[nr_nodes].choice = (uint8_t)choice;
+	table[at] = ++nr_nodes;
+	return true;
+}
+
+/* ---- the search ---------------------------------------------------------- */
+
+static struct state first_state(void)
+{
+	struct state s;
+
+	memset(&s, 0, sizeof(s));
+	for (unsigned i = 0; i < NR_SLOTS; i++)
+		s.slot[i].v = GARBAGE;
+	return s;
+}
+
+static void tell_story(uint32_t node, unsigned actor, unsigned last)
+{
+	uint32_t path[1000], n = 0;
+	struct state s = first_state();
+
+	for (uint32_t i = node; i && n < 1000; i = nodes[i].parent)
+		path[n++] = i;
+	telling = true;
+	sentence = 0;
+	while (n--) {
+		choice = nodes[path[n]].choice;
+		actor_step(&s, nodes[path[n]].actor, true);
+	}
+	choice = last;
+	actor_step(&s, actor, true);
+	if (bad_end) {
+		struct state rest = s;
+
+		printf("  From here on, with nothing new begun:\n");
+		drain(&rest, BAD_END_TOLD);
+	}
+	telling = false;
+	printf("  So %s.\n", violation);
+	printf("  (the word is %s, value %llu; the page is %s to the guest)\n",
+	       ovc_state_name(ovc_word_state(s.word)),
+	       (unsigned long long)ovc_word_value(s.word),
+	       s.present ? "mapped" : "absent");
+}
+
+/* All ways in which one actor may go on. False: a violation. */
+static bool expand(uint32_t node, unsigned actor)
+{
+	nr_choices = 1;
+	for (unsigned c = 0; c < nr_choices; c++) {
+		struct state s = nodes[node].state;
+
+		choice = c;
+		nr_choices = 1;
+		if (!actor_step(&s, actor, true))
+			continue;
+		if (!violated) {
+			unsigned n = nr_choices;
+
+			if (add(&s, node, actor))
+				check(&s);
+			nr_choices = n;
+		}
+		if (violated) {
+			tell_story(node, actor, c);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool search(void)
+{
+	struct state s = first_state();
+
+	nr_nodes = 0;
+	violated = bad_end = false;
+	table_mask = 0;
+	choice = 0;
+	rehash();
+	add(&s, 0, 0);
+	for (uint32_t i = 0; i < nr_nodes; i++) {
+		for (unsigned actor = 0; actor < NR_ACTORS; actor++)
+			if (!expand(i, actor))
+				return false;
+		if (nr_nodes > MAX_STATES) {
+			printf("  gave up after %u states\n", nr_nodes);
+			exit(1);
+		}
+	}
+	return true;
+}
+
+/* ---- scenarios ----------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	struct config config;
+} scenarios[] = {
+	{ "faults",
+	  { .guests = 2,
+	    .faulters = 2,
+	    .wp_async = true,
+	    .unmaps = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "writes",
+	  { .guests = 2,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .positions = 2,
+	    .slots = 2,
+	    .versions = 2 } },
+	{ "versions",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .unmaps = true,
+	    .positions = 2,
+	    .slots = 2,
+	    .versions = 3 } },
+	{ "unprotected",
+	  { .guests = 2,
+	    .faulters = 2,
+	    .positions = 1,
+	    .slots = 2,
+	    .versions = 3 } },
+	{ "discard",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .discard = true,
+	    .positions = 2,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "pin",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .look = true,
+	    .pin = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "read",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .look = true,
+	    .discard = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 3 } },
+	{ "refusals",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .discard = true,
+	    .refusals = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "lost",
+	  { .guests = 2,
+	    .faulters = 2,
+	    .discard = true,
+	    .refusals = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+};
+
+static const struct {
+	const char *name, *law;
+	unsigned how;
+} broken_ways[] = {
+	{ "mark-first", "the word says FILLED before the page is mapped",
+	  MARK_FIRST },
+	{ "no-wanted", "owners of a transient state do not wake who waits",
+	  NO_WANTED },
+	{ "stable-before-drop", "the word says SWAPPED before the frame goes",
+	  STABLE_BEFORE_DROP },
+	{ "clean-unconfirmed", "unwritten pages are not compared with the slot",
+	  CLEAN_UNCONFIRMED },
+	{ "check-unowned", "a fault on a RESIDENT page fills without owning it",
+	  CHECK_UNOWNED },
+	{ "poison-unowned", "a fault on a POISONED page poisons it again",
+	  POISON_UNOWNED },
+	{ "fill-gives-up", "a fill leaves alone what it finds in the memfd",
+	  FILL_GIVES_UP },
+	{ "pin-passes-look", "a pin does not wait for a copy to end",
+	  PIN_PASSES_LOOK },
+	{ "unput-overwrites", "a put back that fails forgets reclaim's slot",
+	  UNPUT_OVERWRITES },
+	{ "undropped-kept",
+	  "a discarded page that is not dropped is not erased",
+	  UNDROPPED_KEPT },
+	{ "undiscard-revives", "a lost page that is not dropped is RESIDENT",
+	  UNDISCARD_REVIVES },
+};
+
+#define NR(array) (sizeof(array) / sizeof(*(array)))
+
+static const char *only_memory, *only_scenario;
+static unsigned broken;
+
+static bool run(unsigned i, bool memfd)
+{
+	bool good;
+
+	config = scenarios[i].config;
+	config.memfd = memfd;
+	config.broken = broken;
+	printf("%s: %s\n", memfd ? "memfd" : "anon", scenarios[i].name);
+	good = search();
+	printf("  %u states, %s\n", nr_nodes, good ? "all good" : "VIOLATION");
+	fflush(stdout);
+	return good;
+}
+
+static bool run_all(void)
+{
+	for (unsigned i = 0; i < NR(scenarios); i++)
+		for (unsigned memfd = 0; memfd < 2; memfd++) {
+			if (only_memory &&
+			    strcmp(only_memory, memfd ? "memfd" : "anon"))
+				continue;
+			if (only_scenario &&
+			    strcmp(only_scenario, scenarios[i].name))
+				continue;
+			if (!run(i, memfd))
+				return false;
+		}
+	return true;
+}
+
+static void list(void)
+{
+	printf("scenarios:\n");
+	for (unsigned i = 0; i < NR(scenarios); i++)
+		printf("  %s\n", scenarios[i].name);
+	printf("broken:\n");
+	for (unsigned i = 0; i < NR(broken_ways); i++)
+		printf("  %-20s%s\n", broken_ways[i].name, broken_ways[i].law);
+}
+
+static bool set_broken(const char *name)
+{
+	for (unsigned i = 0; i < NR(broken_ways); i++)
+		if (!strcmp(name, broken_ways[i].name)) {
+			broken = broken_ways[i].how;
+			printf("Broken on purpose: %s.\n", broken_ways[i].law);
+		}
+	return broken;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: model [--memory anon|memfd] [--scenario NAME] "
+			"[--broken HOW] [--expect-violation] [--list]\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	bool expect = false, good;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--expect-violation")) {
+			expect = true;
+		} else if (!strcmp(argv[i], "--list")) {
+			list();
+			return 0;
+		} else if (i + 1 == argc) {
+			return usage();
+		} else if (!strcmp(argv[i], "--memory")) {
+			only_memory = argv[++i];
+		} else if (!strcmp(argv[i], "--scenario")) {
+			only_scenario = argv[++i];
+		} else if (strcmp(argv[i], "--broken") ||
+			   !set_broken(argv[++i])) {
+			return usage();
+		}
+	}
+	good = run_all();
+	free(nodes);
+	free(table);
+	return good == !expect ? 0 : 1;
+}

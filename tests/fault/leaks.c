@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the process holds: descriptors, threads, the library's mappings and its
+ * heap. The library's mappings are told from others by MADV_DONTFORK, which all of
+ * them have; so jemalloc may keep what it likes.
+ */
+#include "fault.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "meta.h"
+
+static unsigned count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned nr = 0;
+
+	while (dir && readdir(dir))
+		nr++;
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+static unsigned count_mappings(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	char line[512];
+	unsigned nr = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		nr += !strncmp(line, "VmFlags:", 8) && strstr(line, " dc");
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+void held_now(struct held *held)
+{
+	held->fds = count_entries("/proc/self/fd");
+	held->threads = count_entries("/proc/self/task");
+	held->mappings = count_mappings();
+	held->bytes = ovc_meta_bytes();
+}
+
+bool held_no_more(const struct held *before)
+{
+	struct held now;
+
+	/* A thread that was joined may be seen a little longer. */
+	for (unsigned i = 0; i < 200; i++) {
+		held_now(&now);
+		if (now.threads <= before->threads)
+			break;
+		usleep(1000);
+	}
+	if (now.fds <= before->fds && now.threads <= before->threads &&
+	    now.mappings <= before->mappings && now.bytes <= before->bytes)
+		return true;
+	fprintf(stderr,
+		"fault: LEAK: fds %u -> %u, threads %u -> %u, mappings %u -> "
+		"%u, bytes %llu -> %llu\n",
+		before->fds, now.fds, before->threads, now.threads,
+		before->mappings, now.mappings,
+		(unsigned long long)before->bytes,
+		(unsigned long long)now.bytes);
+	return false;
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ovc-bench: what every file of it shares.
+ *
+ * A case is one or more contests. In a contest the library, with each kind of
+ * memory, and a peer do the same work in turns, round after round; a round of
+ * one side is a trial. Each trial runs in a child process of its own, forked
+ * from a parent that has no threads: so that the peer can be put into a memory
+ * cgroup, that CPU seconds are those of the trial alone, and that a trial that
+ * hangs or dies leaves the parent to clean up. The child writes its figures
+ * into memory shared with the parent.
+ *
+ *   main.c      options, the table of cases, signals
+ *   contest.c   rounds, children, medians
+ *   output.c    JSON lines or a table
+ *   arena.c     memory, its content, ways to go through it
+ *   touch.c     threads that touch pages and time each touch
+ *   ours.c      a host and a VM of the library's for a trial
+ *   peer_swap.c, peer_swap_side.c, peer_uffd.c   the peers
+ */
+#ifndef OVC_BENCH_H
+#define OVC_BENCH_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <overcommit.h>
+
+#define PAGE ((size_t)OVC_PAGE_SIZE)
+#define MIB  ((size_t)1 << 20)
+#define GIB  ((size_t)1 << 30)
+
+/* ---- Options (main.c) ------------------------------------------------- */
+
+enum side { SIDE_ANON, SIDE_MEMFD, SIDE_PEER, NR_SIDES };
+
+struct options {
+	size_t bytes;	  /* --size, 0: the case's own */
+	unsigned seconds; /* of measuring where a case measures for a time */
+	unsigned rounds;
+	bool side[NR_SIDES];
+	const char *swap_dir; /* absolute */
+	bool json;
+};
+
+/* The signal that asked us to end, or 0. */
+extern volatile int interrupted;
+
+/* Says a line on stderr, with the program's name before it. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- Contests (contest.c, output.c) ----------------------------------- */
+
+enum metric {
+	P50_US,
+	P99_US,
+	P999_US,
+	PER_S,
+	GB_PER_S,
+	CPU_US_PER_PAGE,
+	CPU_SECONDS, /* "seconds" with "cpu" in its param */
+	BYTES_PER_GIB,
+	BYTES_WRITTEN,
+	NR_METRICS,
+};
+
+#define BIT(n) (1u << (n))
+/* CPU time stands beside every throughput. */
+#define CPU (BIT(CPU_US_PER_PAGE) | BIT(CPU_SECONDS))
+
+enum verdict {
+	TRIAL_OK,
+	TRIAL_INVALID,	   /* did not measure what it should: try again */
+	TRIAL_UNAVAILABLE, /* cannot run on this machine, for this user */
+	TRIAL_FAILED,	   /* a bug, ours or the case's */
+};
+
+/* What a trial hands to the parent. Lives in shared memory. */
+struct outcome {
+	int verdict; /* enum verdict */
+	double value[NR_METRICS];
+	char why[240];
+};
+
+struct contest;
+
+struct trial {
+	const struct options *options;
+	const struct contest *contest;
+	enum side side;
+	unsigned kills; /* how often the kernel killed this side for memory */
+	struct outcome *out;
+};
+
+struct contest {
+	const struct options *options;
+	const char *name;  /* of the case */
+	const char *param; /* what else was varied, "" for nothing */
+	const char *peer;  /* its name, NULL where there is none */
+	unsigned threads;
+	unsigned metrics; /* BIT() of enum metric */
+	size_t bytes;	  /* of guest memory */
+	uint64_t budget;  /* bytes that a side may hold, where it matters */
+	double number;	  /* for the case's own use */
+	bool swaps;	  /* the peer wants the kernel's swap file */
+	bool warms_up;	  /* each trial does, no round needs to */
+	/* One trial; returns 0 or what fail() returned. */
+	int (*ours)(struct trial *trial);
+	int (*theirs)(struct trial *trial);
+};
+
+/* Runs all rounds and prints the result: 0, or 1 where ours did not do it. */
+int contest_run(const struct contest *contest);
+
+/* Notes how a trial ended and why; always returns -1. */
+int fail(struct trial *trial, enum verdict verdict, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Kills the running trial, if there is one; `wait`: until it is gone, which is
+ * for those who are about to end. Async-signal-safe. */
+void contest_kill(bool wait);
+
+/* What became of one side of a contest. */
+struct result {
+	bool known[NR_METRICS];
+	double median[NR_METRICS];
+};
+
+void output_begin(const struct options *options);
+void output_lines(const struct contest *contest,
+		  const struct result results[NR_SIDES]);
+
+/* Bytes for a case: what --size says, or the case's own; whole chunks. */
+size_t case_bytes(const struct options *options, size_t otherwise);
+
+/* ---- Memory (arena.c) ------------------------------------------------- */
+
+struct arena {
+	char *addr; /* on a 2 MiB boundary */
+	size_t len; /* a multiple of 2 MiB */
+	int memfd;  /* 0 for private anonymous memory */
+};
+
+/* -errno where there is no memory. Nothing is touched. */
+int arena_map(struct arena *arena, size_t len, bool memfd);
+void arena_unmap(struct arena *arena);
+
+/* Fills all of it with bytes that do not compress, no two pages alike. */
+void arena_fill(const struct arena *arena);
+
+/* The first word of page idx after arena_fill(). */
+uint64_t arena_word(size_t idx);
+
+/* The first word of page idx now: touches the page. */
+static inline uint64_t *arena_page(const struct arena *arena, size_t idx)
+{
+	return (uint64_t *)(void *)(arena->addr + idx * PAGE);
+}
+
+/*
+ * Touches and frees `len` bytes, so that the frames that a trial is going to
+ * get are not ones that this machine, where it is a virtual one, has given
+ * back to its own host (getting one of those costs 11 us).
+ */
+void warm_frames(size_t len);
+
+/* An array of 0 to nr - 1 in random, but always the same, order. Its memory
+ * is touched. NULL without memory; free() it. */
+uint32_t *shuffled(size_t nr);
+
+static inline uint64_t xorshift(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return *state = x;
+}
+
+/* ---- Time and touches (touch.c) --------------------------------------- */
+
+uint64_t now_ns(void);
+
+/* User and system time of this process so far, all its threads together. */
+double cpu_seconds(void);
+
+/* A histogram of ns whose buckets are at most 1/256 wide: 57 KiB. */
+#define HIST_SUB     256
+#define HIST_BUCKETS (HIST_SUB * 40)
+
+struct hist {
+	uint64_t nr;
+	uint32_t count[HIST_BUCKETS];
+};
+
+void hist_add(struct hist *hist, uint64_t ns);
+void hist_merge(struct hist *into, const struct hist *from);
+double hist_us(const struct hist *hist, double quantile);
+
+/* Pages to touch, each once, by how many threads. */
+struct touching {
+	const struct arena *arena;
+	const uint32_t *order; /* page indices; NULL: in order from first */
+	size_t first;
+	size_t nr;
+	unsigned threads; /* each takes an equal run of `order` */
+	bool write;
+	bool zero; /* the content must be zero, else arena_fill()'s */
+};
+
+struct touched {
+	struct hist hist;
+	double wall;	/* seconds, first touch to last */
+	double cpu;	/* seconds of the process meanwhile */
+	uint64_t wrong; /* pages that did not hold what they should */
+};
+
+/* 0 or -errno. */
+int touch_pages(const struct touching *touching, struct touched *touched);
+
+/* Puts the latencies, the throughputs and the CPU time into the outcome, or
+ * fails the trial where a byte was wrong. */
+int report_touches(struct trial *trial, const struct touching *touching,
+		   const struct touched *touched);
+
+/* ---- Ours (ours.c) ---------------------------------------------------- */
+
+struct ours {
+	struct ovc_host *host;
+	struct ovc_vm *vm;
+	struct arena arena;
+};
+
+/* A host with this budget, a VM, all of an untouched arena as its region,
+ * with the swap file or without. All of these: 0 or what fail() returned. */
+int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
+	      bool swap);
+void ours_close(struct ours *ours);
+
+/* A budget under which nothing of `len` bytes is ever pushed out. */
+uint64_t ample_budget(size_t len);
+
+/* ovc_vm_reclaim() of [from, from + len) of the arena. */
+int ours_reclaim(struct trial *trial, struct ours *ours, size_t from,
+		 size_t len);
+/* Checks that only the swap file holds (nearly) all of the arena. */
+int ours_check_out(struct trial *trial, struct ours *ours);
+/* Both, for all of the arena. */
+int ours_push_out(struct trial *trial, struct ours *ours);
+
+int ours_host_stats(struct trial *trial, struct ours *ours,
+		    struct ovc_host_stats *stats);
+
+/* The swap file's path, the same in each round, as is the peer's file. */
+const char *ours_swap_path(const struct options *options);
+/* Async-signal-safe. */
+void ours_remove_swap(void);
+
+/* ---- Peer: the kernel's swap (peer_swap.c, peer_swap_side.c) ---------- */
+
+/*
+ * Makes a swap file of at least `bytes` in the swap directory, swaps on it and
+ * makes the memory cgroup; keeps what is there if it will do. On failure
+ * returns -errno and leaves the reason in `why`.
+ */
+int peer_swap_start(const struct options *options, size_t bytes, char *why,
+		    size_t why_size);
+/* Undoes it. Async-signal-safe; does nothing the second time. */
+void peer_swap_stop(void);
+/* Removes what a killed run left: swap files, cgroups, our own swap files. */
+void peer_swap_sweep(const char *dir);
+
+/* The parent's, for the side that runs in the child. */
+struct peer_cgroup {
+	char path[256];
+	bool v2;
+};
+extern struct peer_cgroup peer_cgroup;
+
+/* In the child: joins the cgroup, with a limit or 0 for none. What was touched
+ * before stays charged elsewhere. */
+int peer_swap_enter(struct trial *trial, uint64_t limit);
+/* madvise(MADV_PAGEOUT). */
+int peer_swap_page_out(struct trial *trial, const struct arena *arena);
+/* Frees the swap cache behind it; invalid unless the pages are really gone. */
+int peer_swap_settle(struct trial *trial, const struct arena *arena);
+
+/* Pages that the system read from and wrote to swap, and this process's
+ * major faults. */
+struct peer_counts {
+	uint64_t in;
+	uint64_t out;
+	uint64_t major_faults;
+};
+void peer_swap_counts(struct peer_counts *counts);
+/* Invalid unless at least `pages` came from the disk since `before`, and at
+ * least `faults` touches waited for it. */
+int peer_swap_check_in(struct trial *trial, const struct peer_counts *before,
+		       uint64_t pages, uint64_t faults);
+
+/* ---- Peer: the smallest userfaultfd loop (peer_uffd.c) ----------------- */
+
+/* Registers the arena and starts the handlers. They end with the process. */
+int peer_uffd_start(struct trial *trial, const struct arena *arena);
+
+/* How faults are answered from now on: with UFFDIO_COPY of a zeroed page, else,
+ * and in the beginning, with UFFDIO_ZEROPAGE. Not while a fault is under way. */
+void peer_uffd_copy(bool copy);
+
+/* ---- Cases ------------------------------------------------------------ */
+
+int case_idle_overhead(const struct options *options);
+int case_fault_zero(const struct options *options);
+int case_swap_in_random(const struct options *options);
+int case_swap_in_seq(const struct options *options);
+int case_swap_out(const struct options *options);
+int case_swap_out_clean(const struct options *options);
+int case_overcommit(const struct options *options);
+int case_metadata(const struct options *options);
+
+#endif /* OVC_BENCH_H */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A host with one VM and one region, for a trial of the library.
+ *
+ * All options are the library's defaults, but for the budget: its fault threads
+ * are one for each CPU, bound to it. The swap file is a named one that stays
+ * from round to round, as the peer's swap file does, so that neither pays for
+ * disk blocks that were never written before.
+ *
+ * A host that the kernel does not permit makes the trial unavailable; any other
+ * failure is a failed trial with the library's own sentence. On stop the parent
+ * removes the swap file.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static char swap_path[4096];
+
+const char *ours_swap_path(const struct options *options)
+{
+	if (!swap_path[0])
+		snprintf(swap_path, sizeof(swap_path), "%s/ovc-bench-%d.ours",
+			 options->swap_dir, (int)getpid());
+	return swap_path;
+}
+
+void ours_remove_swap(void)
+{
+	if (swap_path[0])
+		unlink(swap_path);
+}
+
+uint64_t ample_budget(size_t len)
+{
+	return 2 * (uint64_t)len + 128 * MIB;
+}
+
+static int create_host(struct trial *trial, struct ours *ours, uint64_t budget)
+{
+	struct ovc_host_options options = {
+		.size = sizeof(options),
+		.budget = budget,
+	};
+	int err = ovc_host_create(&options, &ours->host);
+
+	if (err == -EPERM || err == -ENOSYS)
+		return fail(trial, TRIAL_UNAVAILABLE, "%s", ovc_error());
+	if (err)
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	return 0;
+}
+
+static int create_vm(struct trial *trial, struct ours *ours, bool swap)
+{
+	struct ovc_vm_options options = {
+		.size = sizeof(options),
+		.name = "bench",
+		.swap = swap ? ours_swap_path(trial->options) : NULL,
+	};
+	struct ovc_region_options region = {
+		.size = sizeof(region),
+		.addr = ours->arena.addr,
+		.len = ours->arena.len,
+		.memfd = ours->arena.memfd,
+	};
+
+	if (ovc_vm_create(ours->host, &options, &ours->vm) ||
+	    ovc_vm_add_region(ours->vm, &region))
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	return 0;
+}
+
+int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
+	      bool swap)
+{
+	*ours = (struct ours){ 0 };
+	if (arena_map(&ours->arena, trial->contest->bytes,
+		      trial->side == SIDE_MEMFD))
+		return fail(trial, TRIAL_FAILED, "no memory");
+	if (create_host(trial, ours, budget))
+		return -1;
+	return create_vm(trial, ours, swap);
+}
+
+void ours_close(struct ours *ours)
+{
+	ovc_vm_destroy(&ours->vm, OVC_THROW_AWAY);
+	ovc_host_destroy(&ours->host);
+	arena_unmap(&ours->arena);
+}
+
+int ours_reclaim(struct trial *trial, struct ours *ours, size_t from,
+		 size_t len)
+{
+	if (ovc_vm_reclaim(ours->vm, ours->arena.addr + from, len))
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	return 0;
+}
+
+/* One page in a thousand may stay. */
+int ours_check_out(struct trial *trial, struct ours *ours)
+{
+	struct ovc_vm_stats stats = { .size = sizeof(stats) };
+
+	if (ovc_vm_stats(ours->vm, &stats))
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	if (stats.swapped < ours->arena.len - ours->arena.len / 1000)
+		return fail(trial, TRIAL_INVALID,
+			    "only %llu of %zu bytes went out to swap",
+			    (unsigned long long)stats.swapped, ours->arena.len);
+	return 0;
+}
+
+int ours_push_out(struct trial *trial, struct ours *ours)
+{
+	if (ours_reclaim(trial, ours, 0, ours->arena.len))
+		return -1;
+	return ours_check_out(trial, ours);
+}
+
+int ours_host_stats(struct trial *trial, struct ours *ours,
+		    struct ovc_host_stats *stats)
+{
+	*stats = (struct ovc_host_stats){ .size = sizeof(*stats) };
+	if (ovc_host_stats(ours->host, stats))
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	return 0;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * swap-out: pushing out incompressible memory that was never out before.
+ *
+ * Ours is ovc_vm_reclaim() of the whole arena, which returns when the bytes are
+ * on the disk and the memory is free; the first 64 KiB went out before, so that
+ * tracking has begun. The peer is one MADV_PAGEOUT of the same to a swap file,
+ * timed until it returns: its last writes are then still under way and its
+ * pages in the swap cache, which is in its favour.
+ *
+ * Invalid where not all of it went out.
+ */
+#include "bench.h"
+
+#define BEFORE (64 * (size_t)1024)
+
+static void report(struct trial *trial, size_t len, uint64_t begin, double cpu)
+{
+	double *value = trial->out->value;
+	double wall = (double)(now_ns() - begin) * 1e-9;
+
+	value[GB_PER_S] = (double)len / wall * 1e-9;
+	value[CPU_SECONDS] = cpu_seconds() - cpu;
+	value[CPU_US_PER_PAGE] =
+		value[CPU_SECONDS] * 1e6 / (double)(len / PAGE);
+}
+
+static int ours_trial(struct trial *trial)
+{
+	size_t len = trial->contest->bytes - BEFORE;
+	struct ours ours;
+	uint64_t begin;
+	double cpu;
+
+	warm_frames(trial->contest->bytes);
+	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
+		return -1;
+	arena_fill(&ours.arena);
+	if (ours_reclaim(trial, &ours, 0, BEFORE))
+		return -1;
+	cpu = cpu_seconds();
+	begin = now_ns();
+	if (ours_reclaim(trial, &ours, BEFORE, len))
+		return -1;
+	report(trial, len, begin, cpu);
+	if (ours_check_out(trial, &ours))
+		return -1;
+	ours_close(&ours);
+	return 0;
+}
+
+static int their_trial(struct trial *trial)
+{
+	struct arena arena;
+	uint64_t begin;
+	double cpu;
+
+	warm_frames(trial->contest->bytes);
+	if (arena_map(&arena, trial->contest->bytes, false))
+		return fail(trial, TRIAL_FAILED, "no memory");
+	if (peer_swap_enter(trial, 0))
+		return -1;
+	arena_fill(&arena);
+	cpu = cpu_seconds();
+	begin = now_ns();
+	if (peer_swap_page_out(trial, &arena))
+		return -1;
+	report(trial, arena.len, begin, cpu);
+	return peer_swap_settle(trial, &arena);
+}
+
+int case_swap_out(const struct options *options)
+{
+	struct contest contest = {
+		.options = options,
+		.name = "swap-out",
+		.param = "",
+		.peer = "kernel-swapfile",
+		.threads = 1,
+		.metrics = BIT(GB_PER_S) | CPU,
+		.bytes = case_bytes(options, 512 * MIB),
+		.swaps = true,
+		.ours = ours_trial,
+		.theirs = their_trial,
+	};
+
+	return contest_run(&contest);
+}

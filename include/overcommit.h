@@ -134,7 +134,8 @@ struct ovc_host_options {
 	 * the process may use, at most 8, each bound to its CPU. */
 	uint32_t fault_threads;
 
-	/* OVC_FEATURE_ bits not to use even where the kernel has them. */
+	/* OVC_FEATURE_ bits not to use even where the kernel has them.
+	 * (JEMALLOC is chosen when the library is built.) */
 	uint32_t without;
 
 	/* A userfaultfd that a privileged launcher opened with O_CLOEXEC and

@@ -138,6 +138,8 @@ static bool step_faulter(struct ovc_host *host)
 	if (atomic_exchange(&host->stepping, true))
 		return false;
 	did = ovc_faulter_step(host->faulters[0]);
+	atomic_store(&host->late,
+		     ovc_ring_behind(ovc_faulter_ring(host->faulters[0])));
 	atomic_store(&host->stepping, false);
 	return did;
 }
@@ -561,7 +563,7 @@ void ovc_host_step(struct ovc_host *host)
 	atomic_store(&host->kicked, false);
 	while (step_faulter(host))
 		;
-	late = ovc_ring_behind(ovc_faulter_ring(host->faulters[0]));
+	late = atomic_load(&host->late);
 	ovc_control_lock(host);
 	wait = ovc_reclaim_step(host->reclaim);
 	ovc_control_unlock(host);

@@ -99,7 +99,7 @@ struct ovc_region {
 	uint64_t hand;		   /* of the clock */
 	_Atomic bool tracked;	   /* registered and adopted */
 	bool registered;
-	bool leaving; /* being removed: stage nothing more */
+	_Atomic bool leaving; /* being removed: stage nothing more */
 };
 
 struct ovc_vm {
@@ -195,7 +195,7 @@ struct ovc_reclaim; /* reclaim.c */
 
 struct ovc_host {
 	uint32_t flags, without;
-	uint32_t features;
+	_Atomic uint32_t features;
 	int uffd;
 	struct ovc_uffd_features uffd_features;
 	struct ovc_pagemap pagemap;
@@ -233,6 +233,7 @@ struct ovc_host {
 	_Atomic bool kicked, stop;
 	_Atomic bool changed;  /* for the monitor: look again */
 	int epoll, timer;      /* dispatch mode */
+	_Atomic bool late;     /* likewise: reads wait to be started */
 	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
 	uint64_t reserve_asked;
 

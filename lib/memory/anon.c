@@ -34,26 +34,6 @@ static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	return window(r, pos);
 }
 
-/* Marks as not clean what was written since it got its slot. */
-static void ask_written(struct ovc_region *r, struct ovc_taken *t, size_t nr)
-{
-	struct ovc_host *host = r->vm->host;
-	uint64_t first = t[0].idx, span = t[nr - 1].idx - first + 1;
-	uint8_t bits[OVC_CHUNK];
-	bool any = false, known;
-
-	for (size_t i = 0; i < nr; i++)
-		any |= t[i].clean;
-	if (!any)
-		return;
-	known = host->uffd_features.wp_async && span <= OVC_CHUNK &&
-		!ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), span,
-				 bits);
-	for (size_t i = 0; i < nr; i++)
-		t[i].clean &= known &&
-			      !(bits[t[i].idx - first] & OVC_PAGES_WRITTEN);
-}
-
 static size_t run_length(const struct ovc_taken *t, size_t nr)
 {
 	size_t n = 1;
@@ -84,7 +64,8 @@ static int move(struct ovc_region *r, const struct ovc_taken *t, size_t nr,
 
 static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 {
-	ask_written(r, t, nr);
+	/* Not clean any more: what was written since it got its slot. */
+	ovc_memory_ask_clean(r, t, nr, OVC_PAGES_WRITTEN, 0);
 	for (size_t i = 0; i < nr;) {
 		size_t run = run_length(t + i, nr - i), moved;
 		int error = move(r, t + i, run, &moved);

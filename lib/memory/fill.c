@@ -94,3 +94,22 @@ void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
 			"inaccessible (error %d)",
 			r->vm->name, -error);
 }
+
+void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
+			  uint8_t mask, uint8_t want)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t first = t[0].idx, span = t[nr - 1].idx - first + 1;
+	uint8_t bits[OVC_CHUNK];
+	bool any = false, known;
+
+	for (size_t i = 0; i < nr; i++)
+		any |= t[i].clean;
+	if (!any)
+		return;
+	known = host->uffd_features.wp_async && span <= OVC_CHUNK &&
+		!ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), span,
+				 bits);
+	for (size_t i = 0; i < nr; i++)
+		t[i].clean &= known && (bits[t[i].idx - first] & mask) == want;
+}

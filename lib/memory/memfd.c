@@ -27,25 +27,6 @@ static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	return r->view + idx * OVC_PAGE;
 }
 
-static void ask_marked(struct ovc_region *r, struct ovc_taken *t, size_t nr)
-{
-	struct ovc_host *host = r->vm->host;
-	uint64_t first = t[0].idx, span = t[nr - 1].idx - first + 1;
-	uint8_t bits[OVC_CHUNK];
-	bool any = false, known;
-
-	for (size_t i = 0; i < nr; i++)
-		any |= t[i].clean;
-	if (!any)
-		return;
-	known = host->uffd_features.wp_async && span <= OVC_CHUNK &&
-		!ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), span,
-				 bits);
-	for (size_t i = 0; i < nr; i++)
-		t[i].clean &= known &&
-			      (bits[t[i].idx - first] & OVC_PAGES_MARKED);
-}
-
 static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 {
 	struct iovec iov[OVC_CHUNK] = { { 0 } };
@@ -71,7 +52,8 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 	for (size_t i = 0; error && i < nr; i++)
 		t[i].clean = false;
 	if (!error)
-		ask_marked(r, t, nr);
+		ovc_memory_ask_clean(r, t, nr, OVC_PAGES_MARKED,
+				     OVC_PAGES_MARKED);
 }
 
 static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)

@@ -69,6 +69,11 @@ extern const struct ovc_memory ovc_memory_memfd;
 int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		    uint64_t nr, bool wp, uint64_t *done);
 
+/* Of nr pages said to be clean leaves so those whose bits (OVC_PAGES_*) under mask
+ * are `want`. [reclaim] */
+void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
+			  uint8_t mask, uint8_t want);
+
 /* Lost and no poison: the mapping itself goes. */
 int ovc_memory_poison(struct ovc_region *r, uint64_t idx);
 

@@ -274,6 +274,10 @@ void ovc_control_unlock(struct ovc_host *host);
 void ovc_host_recount(struct ovc_host *host);
 uint64_t ovc_host_metadata(const struct ovc_host *host);
 
+/* Takes memory for the fault threads' I/O buffers, when it is first needed. Needs
+ * control. */
+void ovc_host_take_buffers(struct ovc_host *host);
+
 /* Builds host->map anew; the old one is freed once no fault thread reads it.
  * Needs control. */
 int ovc_host_remap(struct ovc_host *host);

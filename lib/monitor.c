@@ -77,7 +77,9 @@ static uint64_t look_at_host(struct ovc_host *host)
 
 	for (unsigned i = 0; i < host->end; i++)
 		configured += host->vms[i] ? host->vms[i]->configured : 0;
-	if (configured * OVC_PAGE + atomic_load(&host->reserve) <= most)
+	/* What we use ourselves is little until something is tracked, and not
+	 * worth to begin with that. */
+	if (configured * OVC_PAGE <= atomic_load(&host->budget))
 		return UINT64_MAX;
 	for (unsigned i = 0; i < host->end; i++)
 		for (unsigned k = 0;

@@ -293,6 +293,7 @@ int ovc_region_track(struct ovc_region *r)
 	uint64_t nr;
 	int error = 0;
 
+	ovc_host_take_buffers(host);
 	if (!r->registered)
 		error = ovc_uffd_register(host->uffd, r->base, r->nr * OVC_PAGE,
 					  r->memfd >= 0,

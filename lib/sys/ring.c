@@ -26,6 +26,7 @@
 
 #include "meta.h"
 #include "sys/fail.h"
+#include "sys/pages.h"
 
 struct worker {
 	pthread_t thread;
@@ -44,7 +45,10 @@ struct ovc_ring {
 	struct worker *worker; /* NULL: io_uring */
 	unsigned depth;
 	unsigned in_flight;
-	bool has_buffers, has_files;
+	struct iovec buffers;
+	_Atomic bool has_buffers; /* they can be registered */
+	_Atomic bool use_buffers; /* they are */
+	bool has_files;
 	/* What a file index shall be, and what it is: fd + 1, or 0; and in the
 	 * upper half a count, since another file may get the number again. */
 	_Atomic uint64_t *wanted;
@@ -172,9 +176,32 @@ static unsigned worker_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 
 /* ---- io_uring -------------------------------------------------------- */
 
+static bool register_buffers(struct ovc_ring *ring)
+{
+	return !ovc_sys_fail("register_buffers") &&
+	       !io_uring_register_buffers(&ring->uring, &ring->buffers, 1);
+}
+
+/* Are they allowed (locked memory has a limit)? They are not needed yet. */
+static void try_buffers(struct ovc_ring *ring)
+{
+	ring->has_buffers = register_buffers(ring);
+	if (!ring->has_buffers)
+		return;
+	io_uring_unregister_buffers(&ring->uring);
+	ovc_pages_dontneed(ring->buffers.iov_base, ring->buffers.iov_len);
+}
+
+void ovc_ring_use_buffers(struct ovc_ring *ring)
+{
+	if (!ring->has_buffers || ring->use_buffers)
+		return;
+	ring->has_buffers = register_buffers(ring);
+	atomic_store(&ring->use_buffers, ring->has_buffers);
+}
+
 static int uring_start(struct ovc_ring *ring, const struct ovc_ring_options *o)
 {
-	struct iovec iov = { o->buffers, o->buffers_len };
 	int error = ovc_sys_fail("io_uring_setup");
 
 	if (!error)
@@ -182,9 +209,9 @@ static int uring_start(struct ovc_ring *ring, const struct ovc_ring_options *o)
 	if (error)
 		return error;
 	io_uring_ring_dontfork(&ring->uring);
-	if (o->fixed_buffers && o->buffers && !ovc_sys_fail("register_buffers"))
-		ring->has_buffers =
-			!io_uring_register_buffers(&ring->uring, &iov, 1);
+	ring->buffers = (struct iovec){ o->buffers, o->buffers_len };
+	if (o->fixed_buffers && o->buffers)
+		try_buffers(ring);
 	if (o->fixed_files && o->files && !ovc_sys_fail("register_files"))
 		ring->has_files =
 			!io_uring_register_files_sparse(&ring->uring, o->files);
@@ -307,12 +334,14 @@ static void prepare(struct ovc_ring *ring, struct io_uring_sqe *sqe,
 {
 	bool fixed_file = is_known(ring, io);
 	int fd = fixed_file ? (int)io->file : io->fd;
+	bool fixed = io->fixed && io->nr_iov == 1 &&
+		     atomic_load(&ring->use_buffers);
 	const struct iovec *v = io->iov;
 
-	if (io->fixed && ring->has_buffers && io->nr_iov == 1 && io->write)
+	if (fixed && io->write)
 		io_uring_prep_write_fixed(sqe, fd, v->iov_base,
 					  (unsigned)v->iov_len, io->offset, 0);
-	else if (io->fixed && ring->has_buffers && io->nr_iov == 1)
+	else if (fixed)
 		io_uring_prep_read_fixed(sqe, fd, v->iov_base,
 					 (unsigned)v->iov_len, io->offset, 0);
 	else if (io->write)

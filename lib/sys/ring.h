@@ -2,7 +2,7 @@
 /*
  * Asynchronous reads and writes of swap files: io_uring, or where that is refused
  * (seccomp, sysctl, old kernel) a thread with preadv and pwritev. A ring belongs to
- * one thread; only ovc_ring_set_file() may be called from another.
+ * one thread; only ovc_ring_set_file() may be called from another, and what says so.
  */
 #ifndef OVC_SYS_RING_H
 #define OVC_SYS_RING_H
@@ -41,6 +41,13 @@ struct ovc_ring_done {
 int ovc_ring_create(const struct ovc_ring_options *options,
 		    struct ovc_ring **ringp);
 void ovc_ring_destroy(struct ovc_ring **ringp);
+
+/*
+ * Registers the buffers, which takes their memory: at creation it is only found out
+ * whether that works. Once is enough; where it fails, they are used unregistered.
+ * Any thread, one at a time.
+ */
+void ovc_ring_use_buffers(struct ovc_ring *ring);
 
 /* What it came out as. */
 bool ovc_ring_is_uring(const struct ovc_ring *ring);

@@ -120,7 +120,9 @@ struct ovc_host_options {
 	size_t size; /* sizeof(struct ovc_host_options) */
 
 	/* Bytes of memory that all guests together may hold, the library's
-	 * own memory included. Required, at least 8 MiB. */
+	 * own memory included. Required, at least 8 MiB. Where all regions
+	 * together are no more than that, they are left alone: the library's
+	 * own memory, under 1 MiB then, is not made room for. */
 	uint64_t budget;
 
 	/* Bytes of the budget kept free so that faults proceed while reclaim

@@ -396,3 +396,29 @@ ParameterizedTest(struct way *way, budget, a_budget_that_shrinks_is_reached)
 	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 3), -1);
 	world_close(&w, OVC_THROW_AWAY);
 }
+
+ParameterizedTestParameters(budget, guests_that_fit_to_the_byte_are_left_alone)
+{
+	return cr_make_param_array(struct way, both_kinds, 2);
+}
+
+ParameterizedTest(struct way *way, budget,
+		  guests_that_fit_to_the_byte_are_left_alone)
+{
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = *way,
+				      .len = 64 * MIB,
+				      .budget = 64 * MIB });
+	fill_pages(w.mem, 0, w.len / PAGE, 3);
+	usleep(300000); /* several looks of who watches */
+	cr_assert_eq(host_stats(&w).tracked, 0);
+	cr_assert_eq(host_stats(&w).faults, 0);
+	/* One page more than the budget ends that. */
+	cr_assert_eq(ovc_host_set_budget(w.host, 64 * MIB - PAGE), 0);
+	for (int i = 0; i < 2000 && !host_stats(&w).tracked; i++)
+		usleep(1000);
+	cr_assert_neq(host_stats(&w).tracked, 0);
+	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 3), -1);
+	world_close(&w, OVC_THROW_AWAY);
+}

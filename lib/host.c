@@ -341,7 +341,14 @@ static int make_ring(struct ovc_host *host)
 	if (host->uffd_features.move)
 		s->window_registered = try_move(host, s->window);
 	if (host->uffd_features.move && !s->window_registered) {
-		ovc_uffd_unregister(host->uffd, s->window, s->cap * OVC_PAGE);
+		error = ovc_uffd_unregister(host->uffd, s->window,
+					    s->cap * OVC_PAGE);
+		if (error)
+			ovc_log(host, OVC_LOG_WARNING,
+				"the staging window stays registered: %s; a "
+				"touch of an absent page of it needs a fault "
+				"thread",
+				strerror(-error));
 		host->uffd_features.move = false;
 	}
 	/* mremap leaves a mapping for each run: stay far from the limit. */

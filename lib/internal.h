@@ -339,6 +339,13 @@ uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
  * memory that this touches. */
 void ovc_region_touch(struct ovc_region *region, uint64_t idx);
 
+/* False where the whole page of words that has this one was never touched: all
+ * of it is EMPTY. */
+static inline bool ovc_region_touched(const struct ovc_region *r, uint64_t idx)
+{
+	return atomic_load(&r->touched[idx / 512 / 64]) >> (idx / 512 % 64) & 1;
+}
+
 static inline char *ovc_page_addr(const struct ovc_region *r, uint64_t idx)
 {
 	return r->base + idx * OVC_PAGE;

@@ -568,9 +568,7 @@ int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
 
 	for (uint64_t i = 0; i < r->nr; i++) {
 		/* A page of words that was never touched is all EMPTY. */
-		if (!(i % 512) &&
-		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
-		      1)) {
+		if (!(i % 512) && !ovc_region_touched(r, i)) {
 			i += 511;
 			continue;
 		}

@@ -195,9 +195,7 @@ static void drop_pins(struct ovc_region *r)
 	uint64_t nr = 0;
 
 	for (uint64_t i = 0; i < r->nr; i++) {
-		if (!(i % 512) &&
-		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
-		      1)) {
+		if (!(i % 512) && !ovc_region_touched(r, i)) {
 			i += 511;
 			continue;
 		}
@@ -337,9 +335,7 @@ static uint64_t count_resident(struct ovc_region *r)
 	uint64_t nr = 0, lost = 0;
 
 	for (uint64_t i = 0; i < r->nr; i++) {
-		if (!(i % 512) &&
-		    !(atomic_load(&r->touched[i / 512 / 64]) >> (i / 512 % 64) &
-		      1)) {
+		if (!(i % 512) && !ovc_region_touched(r, i)) {
 			i += 511;
 			continue;
 		}
@@ -349,6 +345,20 @@ static uint64_t count_resident(struct ovc_region *r)
 	}
 	atomic_fetch_sub(&r->vm->poisoned, lost);
 	return nr;
+}
+
+/* The pages are back and the region goes, also where this fails. */
+static void unregister(const struct ovc_region *r)
+{
+	struct ovc_host *host = r->vm->host;
+	int error = ovc_uffd_unregister(host->uffd, r->base, r->nr * OVC_PAGE);
+
+	if (error)
+		ovc_log(host, OVC_LOG_ERROR,
+			"%s: region %p cannot be unregistered: %s; where it is "
+			"still mapped, a touch of an absent page hangs until "
+			"the userfaultfd is closed",
+			r->vm->name, (void *)r->base, strerror(-error));
 }
 
 int ovc_region_untrack(struct ovc_region *r, bool throw_away)
@@ -363,7 +373,7 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 		return 0;
 	atomic_store(&vm->leaving, true);
 	error = ovc_range_bring_back(r, throw_away);
-	ovc_uffd_unregister(host->uffd, r->base, r->nr * OVC_PAGE);
+	unregister(r);
 	/* Who served a fault of it until now has counted it, and put it on
 	 * probation, afterwards; later ones find nothing registered. */
 	ovc_host_quiesce(host);

@@ -164,14 +164,6 @@ unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 	return n ? stage_chunk(r, idx, words, n) : 0;
 }
 
-static bool words_touched(const struct ovc_region *r, uint64_t idx)
-{
-	return atomic_load_explicit(&r->touched[idx / 512 / 64],
-				    memory_order_relaxed) >>
-		       (idx / 512 % 64) &
-	       1;
-}
-
 /* Moves a region's hand by one chunk, over words that were never used in one go.
  * Returns false at the region's end. */
 static bool hand_step(struct ovc_region *r, unsigned *got)
@@ -179,7 +171,7 @@ static bool hand_step(struct ovc_region *r, unsigned *got)
 	uint64_t first = r->hand, nr = r->nr - first;
 	bool moving = false;
 
-	if (!words_touched(r, first)) {
+	if (!ovc_region_touched(r, first)) {
 		r->hand = (first / 512 + 1) * 512;
 	} else {
 		if (nr > OVC_CHUNK)

@@ -238,6 +238,10 @@ struct ours {
  * with the swap file or without. All of these: 0 or what fail() returned. */
 int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
 	      bool swap);
+/* The same with swap and an ample budget, and the arena filled. */
+int ours_open_filled(struct trial *trial, struct ours *ours);
+/* And all of it pushed out. */
+int ours_open_out(struct trial *trial, struct ours *ours);
 void ours_close(struct ours *ours);
 
 /* A budget under which nothing of `len` bytes is ever pushed out. */
@@ -287,6 +291,11 @@ int peer_swap_enter(struct trial *trial, uint64_t limit);
 int peer_swap_page_out(struct trial *trial, const struct arena *arena);
 /* Frees the swap cache behind it; invalid unless the pages are really gone. */
 int peer_swap_settle(struct trial *trial, const struct arena *arena);
+
+/* Maps an arena, enters without a limit, fills the arena. */
+int peer_swap_open_filled(struct trial *trial, struct arena *arena);
+/* And pages all of it out. */
+int peer_swap_open_out(struct trial *trial, struct arena *arena);
 
 /* Pages that the system read from and wrote to swap, and this process's
  * major faults. */

@@ -15,9 +15,8 @@ static int ours_trial(struct trial *trial)
 	struct ovc_host_stats stats;
 	struct ours ours;
 
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
+	if (ours_open_filled(trial, &ours))
 		return -1;
-	arena_fill(&ours.arena);
 	if (trial->contest->number != 0 && ours_push_out(trial, &ours))
 		return -1;
 	if (ours_host_stats(trial, &ours, &stats))

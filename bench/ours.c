@@ -85,6 +85,21 @@ int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
 	return create_vm(trial, ours, swap);
 }
 
+int ours_open_filled(struct trial *trial, struct ours *ours)
+{
+	if (ours_open(trial, ours, ample_budget(trial->contest->bytes), true))
+		return -1;
+	arena_fill(&ours->arena);
+	return 0;
+}
+
+int ours_open_out(struct trial *trial, struct ours *ours)
+{
+	if (ours_open_filled(trial, ours))
+		return -1;
+	return ours_push_out(trial, ours);
+}
+
 void ours_close(struct ours *ours)
 {
 	ovc_vm_destroy(&ours->vm, OVC_THROW_AWAY);

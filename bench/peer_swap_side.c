@@ -119,6 +119,24 @@ int peer_swap_settle(struct trial *trial, const struct arena *arena)
 	return 0;
 }
 
+int peer_swap_open_filled(struct trial *trial, struct arena *arena)
+{
+	if (arena_map(arena, trial->contest->bytes, false))
+		return fail(trial, TRIAL_FAILED, "no memory");
+	if (peer_swap_enter(trial, 0))
+		return -1;
+	arena_fill(arena);
+	return 0;
+}
+
+int peer_swap_open_out(struct trial *trial, struct arena *arena)
+{
+	if (peer_swap_open_filled(trial, arena) ||
+	    peer_swap_page_out(trial, arena))
+		return -1;
+	return peer_swap_settle(trial, arena);
+}
+
 void peer_swap_counts(struct peer_counts *counts)
 {
 	FILE *file = fopen("/proc/vmstat", "re");

@@ -34,10 +34,7 @@ static int ours_trial(struct trial *trial)
 {
 	struct ours ours;
 
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
-		return -1;
-	arena_fill(&ours.arena);
-	if (ours_push_out(trial, &ours) || measure(trial, &ours.arena))
+	if (ours_open_out(trial, &ours) || measure(trial, &ours.arena))
 		return -1;
 	ours_close(&ours);
 	return 0;
@@ -49,13 +46,7 @@ static int their_trial(struct trial *trial)
 	struct peer_counts before;
 	struct arena arena;
 
-	if (arena_map(&arena, trial->contest->bytes, false))
-		return fail(trial, TRIAL_FAILED, "no memory");
-	if (peer_swap_enter(trial, 0))
-		return -1;
-	arena_fill(&arena);
-	if (peer_swap_page_out(trial, &arena) ||
-	    peer_swap_settle(trial, &arena))
+	if (peer_swap_open_out(trial, &arena))
 		return -1;
 	peer_swap_counts(&before);
 	if (measure(trial, &arena))

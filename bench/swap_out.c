@@ -33,10 +33,8 @@ static int ours_trial(struct trial *trial)
 	double cpu;
 
 	warm_frames(trial->contest->bytes);
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
-		return -1;
-	arena_fill(&ours.arena);
-	if (ours_reclaim(trial, &ours, 0, BEFORE))
+	if (ours_open_filled(trial, &ours) ||
+	    ours_reclaim(trial, &ours, 0, BEFORE))
 		return -1;
 	cpu = cpu_seconds();
 	begin = now_ns();
@@ -56,11 +54,8 @@ static int their_trial(struct trial *trial)
 	double cpu;
 
 	warm_frames(trial->contest->bytes);
-	if (arena_map(&arena, trial->contest->bytes, false))
-		return fail(trial, TRIAL_FAILED, "no memory");
-	if (peer_swap_enter(trial, 0))
+	if (peer_swap_open_filled(trial, &arena))
 		return -1;
-	arena_fill(&arena);
 	cpu = cpu_seconds();
 	begin = now_ns();
 	if (peer_swap_page_out(trial, &arena))

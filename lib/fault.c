@@ -9,7 +9,9 @@
  *
  * In the middle of a window that was read ahead one page is held back. Its touch
  * costs a fault but no read, and starts the next window while the guest still has
- * half of this one.
+ * half of this one. A touch of a page that is still being read says that this was
+ * not early enough: one more window is asked for, and from then on as many more are
+ * in flight.
  *
  * Each thread is bound to a CPU and all wait for the descriptor: who runs on the
  * faulter's CPU is there first, which is best as long as memory has the answers. Once
@@ -35,12 +37,12 @@
 
 #define BUFFERS_MAX 1024 /* pages of I/O buffers */
 #define BUFFERS_MIN 256
-#define DEPTH	    256 /* reads in flight */
-#define BATCH	    64	/* faults a step */
-#define FIRST	    16	/* pages read together with the one that was touched */
-#define WINDOW	    128 /* pages a read, at most */
-#define HOLD_FROM   8	/* pages of a window that is worth a held page */
-#define LOOK	    512 /* pages looked at for some to bring in */
+#define DEPTH	    256	 /* reads in flight */
+#define BATCH	    64	 /* faults a step */
+#define FIRST	    16	 /* pages read together with the one that was touched */
+#define WINDOW	    128	 /* pages a read, at most */
+#define HOLD_FROM   8	 /* pages of a window that is worth a held page */
+#define LOOK	    1024 /* pages looked at for some to bring in */
 
 struct read_io {
 	struct ovc_arrival a;
@@ -303,9 +305,11 @@ static void serve(struct ovc_faulter *f, struct ovc_region *r, uint64_t idx,
 		w.most = FIRST;
 		if (!add_to_window(f, &w, idx, t.slot))
 			return;
-	} else if (touch != OVC_TOUCH_DONE) {
+	} else if (touch == OVC_TOUCH_STARVED || touch == OVC_TOUCH_LOST) {
 		return;
 	}
+	/* A page that is on its way (OVC_TOUCH_WAIT) means that the reads of its
+	 * stream come late: one more window is asked for, too. */
 	count = ovc_stream_hit(&host->streams, fault->tid, r->id, idx, &stride);
 	if (count) {
 		w.hold = stride == 1;

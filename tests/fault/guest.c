@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest memory with a shadow. A touch that ends in SIGBUS is an outcome like
- * others: the handler jumps back to the touch, each thread to its own.
+ * Guest memory with a shadow. A touch that ends in SIGBUS (where the kernel has no
+ * poison, SIGSEGV) is an outcome like others: the handler jumps back to the touch,
+ * each thread to its own.
  */
 #include "fault.h"
 
@@ -35,6 +36,7 @@ void guest_init(void)
 				.sa_flags = SA_NODEFER };
 
 	sigaction(SIGBUS, &sa, NULL);
+	sigaction(SIGSEGV, &sa, NULL);
 }
 
 static uint64_t word_of(uint64_t tag, unsigned i)

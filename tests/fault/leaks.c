@@ -25,6 +25,31 @@ static unsigned count_entries(const char *path)
 	return nr;
 }
 
+/* Threads; but not io_uring's own, which the kernel keeps for a thread that once
+ * used a ring, as long as that lives. */
+static unsigned count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *e;
+	unsigned nr = 0;
+
+	while (dir && (e = readdir(dir))) {
+		char path[300], name[17] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
+			 e->d_name);
+		f = fopen(path, "re");
+		nr += f && fgets(name, sizeof(name), f) &&
+		      strncmp(name, "iou-", 4);
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
 static unsigned count_mappings(void)
 {
 	FILE *f = fopen("/proc/self/smaps", "re");
@@ -41,7 +66,7 @@ static unsigned count_mappings(void)
 void held_now(struct held *held)
 {
 	held->fds = count_entries("/proc/self/fd");
-	held->threads = count_entries("/proc/self/task");
+	held->threads = count_threads();
 	held->mappings = count_mappings();
 	held->bytes = ovc_meta_bytes();
 }

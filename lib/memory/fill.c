@@ -28,16 +28,24 @@ int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		    uint64_t nr, bool wp, uint64_t *done)
 {
 	const char *from = src;
+	uint64_t most = nr;
 	int error = 0;
 
 	for (*done = 0; *done < nr && !error;) {
+		uint64_t n = nr - *done < most ? nr - *done : most;
 		size_t bytes;
 
 		error = ovc_uffd_copy(r->vm->host->uffd,
 				      ovc_page_addr(r, idx + *done),
-				      from + *done * OVC_PAGE,
-				      (nr - *done) * OVC_PAGE, wp, &bytes);
+				      from + *done * OVC_PAGE, n * OVC_PAGE, wp,
+				      &bytes);
 		*done += bytes / OVC_PAGE;
+		/* More than one mapping: where there is no poison, a page that
+		 * was lost and mended has one of its own. */
+		if (error == -ENOENT && n > 1) {
+			most = 1;
+			error = 0;
+		}
 		if (error != -EEXIST || !r->view)
 			continue;
 		error = fill_cached(r, idx + *done, from + *done * OVC_PAGE,

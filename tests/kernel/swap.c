@@ -136,6 +136,36 @@ ParameterizedTest(struct way *way, swap,
 	world_close(&w, OVC_THROW_AWAY);
 }
 
+ParameterizedTestParameters(swap,
+			    a_lost_page_that_was_discarded_goes_with_others)
+{
+	return cr_make_param_array(struct way, poison_ways, NR_POISON_WAYS);
+}
+
+/* Where the kernel has no poison, such a page has a mapping of its own. */
+ParameterizedTest(struct way *way, swap,
+		  a_lost_page_that_was_discarded_goes_with_others)
+{
+	const char *path = own_file("slots");
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = *way, .swap = path });
+	fill_pages(w.mem, 0, NR, 1);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
+	spoil(path, BAD, 1);
+	expect_lost(&w, *way);
+	cr_assert_eq(ovc_vm_discard(w.vm, w.mem + BAD * PAGE, PAGE), 0);
+	for (unsigned seed = 2; seed < 4; seed++) {
+		fill_pages(w.mem, 0, NR, seed);
+		cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
+		cr_assert_eq(vm_stats(&w).swapped, NR * PAGE, "%s",
+			     way_name(*way));
+		if (seed == 2)
+			cr_assert_eq(check_pages(w.mem, 0, NR, seed), -1);
+	}
+	world_close(&w, 0); /* brings all back */
+}
+
 ParameterizedTestParameters(swap, calls_on_a_corrupted_slot_give_eio)
 {
 	return cr_make_param_array(struct way, both_kinds, 2);

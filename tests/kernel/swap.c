@@ -56,6 +56,16 @@ static void spoil(const char *path, uint64_t idx, unsigned seed)
 	close(fd);
 }
 
+/* A world whose NR pages are in swap, one of them spoiled. */
+static void open_with_bad_page(struct world *w, struct way way,
+			       const char *path, unsigned seed)
+{
+	world_open(w, (struct plan){ .way = way, .swap = path });
+	fill_pages(w->mem, 0, NR, seed);
+	cr_assert_eq(ovc_vm_reclaim(w->vm, w->mem, NR * PAGE), 0);
+	spoil(path, BAD, seed);
+}
+
 /* A kernel without memory failure handling has no BUS_MCEERR_AR to give. */
 static bool kernel_has_machine_checks(void)
 {
@@ -114,10 +124,7 @@ ParameterizedTest(struct way *way, swap,
 	struct seen_event e;
 	struct world w;
 
-	world_open(&w, (struct plan){ .way = *way, .swap = path });
-	fill_pages(w.mem, 0, NR, 1);
-	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
-	spoil(path, BAD, 1);
+	open_with_bad_page(&w, *way, path, 1);
 	cr_assert_eq(check_pages(w.mem, 0, BAD, 1), -1);
 	expect_lost(&w, *way);
 	expect_lost(&w, *way); /* for ever */
@@ -149,10 +156,7 @@ ParameterizedTest(struct way *way, swap,
 	const char *path = own_file("slots");
 	struct world w;
 
-	world_open(&w, (struct plan){ .way = *way, .swap = path });
-	fill_pages(w.mem, 0, NR, 1);
-	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
-	spoil(path, BAD, 1);
+	open_with_bad_page(&w, *way, path, 1);
 	expect_lost(&w, *way);
 	cr_assert_eq(ovc_vm_discard(w.vm, w.mem + BAD * PAGE, PAGE), 0);
 	for (unsigned seed = 2; seed < 4; seed++) {
@@ -208,10 +212,7 @@ ParameterizedTest(struct way *way, swap, a_discard_heals_a_poisoned_page)
 	const char *path = own_file("slots");
 	struct world w;
 
-	world_open(&w, (struct plan){ .way = *way, .swap = path });
-	fill_pages(w.mem, 0, NR, 3);
-	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
-	spoil(path, BAD, 3);
+	open_with_bad_page(&w, *way, path, 3);
 	expect_lost(&w, *way);
 	cr_assert_eq(ovc_vm_discard(w.vm, w.mem + BAD * PAGE, PAGE), 0, "%s",
 		     ovc_error());

@@ -391,6 +391,10 @@ struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *r);
  * unless somebody calls: 0 for at once, -1 for ever. Needs control. */
 int ovc_reclaim_step(struct ovc_reclaim *r);
 
+/* Tracks what should be tracked from now on, without waiting for the thread. Needs
+ * control. */
+void ovc_reclaim_look(struct ovc_reclaim *r);
+
 /* Hands queued events to the VMM. Needs no lock. */
 void ovc_reclaim_deliver(struct ovc_reclaim *r);
 

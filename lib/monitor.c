@@ -5,9 +5,15 @@
  * looks from time to time, the more often the nearer the budget is.
  *
  *   all regions together fit into the budget     nobody needs to look
- *   less than an eighth of the budget is left    track everything, from now on
+ *   no more than the margin is left              track everything, from now on
  *   else                                         look again before guests could
  *                                                fill what is left, at GROWTH
+ *
+ * The margin is what guests may fill while we want to look and are not let: an eighth
+ * of the budget, 256 MiB at least, and more after a look that came late, because the
+ * machine that was busy once will be busy again. A budget of less than the margin
+ * is tracked from the start: whoever adds the region does it, and returns when it is
+ * done.
  *
  * A cheap upper bound (the process's resident memory, from /proc) comes first; pages
  * are counted only when that says that it is near. A VM with a limit of its own that
@@ -22,7 +28,8 @@
 
 #define GROWTH \
 	((uint64_t)16 << 30) /* bytes a second: faster than memory fills */
-#define SMALL	      ((uint64_t)64 << 20)
+#define MARGIN_LEAST  ((uint64_t)256 << 20)
+#define LATE_MOST_NS  100000000ull /* a process that was stopped is no sign */
 #define LOOK_MOST_NS  200000000ull
 #define LOOK_LEAST_NS 500000ull
 
@@ -55,10 +62,17 @@ static uint64_t untracked_resident(const struct ovc_vm *vm)
 	return bytes;
 }
 
-/* When to look again with `left` bytes to go; 0: track now. */
-static uint64_t delay_for(uint64_t have, uint64_t most)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-	uint64_t margin = most / 8 > SMALL ? most / 8 : SMALL;
+	return a > b ? a : b;
+}
+
+/* In how many ns to look again, with `have` of `most` bytes in use; 0: track now. */
+static uint64_t delay_for(const struct ovc_monitor *m, uint64_t have,
+			  uint64_t most)
+{
+	uint64_t margin = larger(larger(most / 8, MARGIN_LEAST),
+				 m->latest * (GROWTH / 1000000) / 1000);
 	uint64_t ns;
 
 	if (have + margin >= most)
@@ -69,7 +83,7 @@ static uint64_t delay_for(uint64_t have, uint64_t most)
 	return ns < LOOK_MOST_NS ? ns : LOOK_MOST_NS;
 }
 
-static uint64_t look_at_host(struct ovc_host *host)
+static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 {
 	uint64_t most = atomic_load(&host->allowed) * OVC_PAGE;
 	uint64_t configured = 0, memfd = 0, have, delay;
@@ -87,13 +101,13 @@ static uint64_t look_at_host(struct ovc_host *host)
 			if (host->vms[i]->regions[k]->memfd >= 0)
 				memfd += ovc_region_untracked_resident(
 					host->vms[i]->regions[k]);
-	delay = delay_for(ovc_pages_process_resident() + memfd, most);
+	delay = delay_for(m, ovc_pages_process_resident() + memfd, most);
 	if (delay)
 		return delay;
 	have = atomic_load(&host->used) * OVC_PAGE;
 	for (unsigned i = 0; i < host->end; i++)
 		have += host->vms[i] ? untracked_resident(host->vms[i]) : 0;
-	delay = delay_for(have, most);
+	delay = delay_for(m, have, most);
 	if (delay)
 		return delay;
 	for (unsigned i = 0; i < host->end; i++)
@@ -107,7 +121,8 @@ static uint64_t look_at_host(struct ovc_host *host)
 	return all ? UINT64_MAX : LOOK_MOST_NS;
 }
 
-static uint64_t look_at_vm(struct ovc_host *host, struct ovc_vm *vm)
+static uint64_t look_at_vm(const struct ovc_monitor *m, struct ovc_host *host,
+			   struct ovc_vm *vm)
 {
 	uint64_t limit = atomic_load(&vm->limit), delay;
 	bool pending = false;
@@ -116,7 +131,7 @@ static uint64_t look_at_vm(struct ovc_host *host, struct ovc_vm *vm)
 		pending |= !vm->regions[i]->tracked;
 	if (!pending || !limit || limit >= vm->configured)
 		return UINT64_MAX;
-	delay = delay_for(untracked_resident(vm), limit * OVC_PAGE);
+	delay = delay_for(m, untracked_resident(vm), limit * OVC_PAGE);
 	if (delay)
 		return delay;
 	atomic_store(&host->tracked, true);
@@ -139,12 +154,16 @@ int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host, uint64_t now)
 
 	if (now < m->next && !atomic_exchange(&host->changed, false))
 		return (int)((m->next - now) / 1000000 + 1);
+	if (m->next && now > m->next)
+		m->latest = larger(m->latest, now - m->next < LATE_MOST_NS ?
+						      now - m->next :
+						      LATE_MOST_NS);
 	if (!all_tracked(host)) {
-		delay = look_at_host(host);
+		delay = look_at_host(m, host);
 		for (unsigned i = 0; i < host->end; i++) {
 			if (!host->vms[i])
 				continue;
-			one = look_at_vm(host, host->vms[i]);
+			one = look_at_vm(m, host, host->vms[i]);
 			delay = one < delay ? one : delay;
 		}
 	}

@@ -9,7 +9,8 @@
 #include "internal.h"
 
 struct ovc_monitor {
-	uint64_t next; /* when to look again */
+	uint64_t next;	 /* when to look again */
+	uint64_t latest; /* by how many ns a look came late, at most */
 };
 
 /* Looks, if it is time to. Returns for how many milliseconds all is well, -1 for as

@@ -155,6 +155,11 @@ static void tell_stuck(struct ovc_reclaim *rc, bool progress, uint64_t now)
 	ovc_event_post(rc->host, OVC_EVENT_STUCK, ENOMEM, NULL, NULL, 0, 0);
 }
 
+void ovc_reclaim_look(struct ovc_reclaim *rc)
+{
+	ovc_monitor_step(&rc->monitor, rc->host, ovc_now_ns());
+}
+
 int ovc_reclaim_step(struct ovc_reclaim *rc)
 {
 	struct ovc_host *host = rc->host;

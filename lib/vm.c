@@ -243,6 +243,10 @@ int ovc_vm_add(struct ovc_vm *vm, const struct ovc_region_options *o)
 
 	ovc_control_lock(host);
 	error = add(vm, o);
+	if (!error) {
+		atomic_store(&host->changed, true);
+		ovc_reclaim_look(host->reclaim);
+	}
 	ovc_control_unlock(host);
 	if (!error)
 		ovc_kick_always(host);

@@ -236,8 +236,8 @@ static struct storm storms[] = {
 	{ { ANON, 0 }, 48 << 20, 144 << 20, 0 },
 	{ { MEMFD, 0 }, 48 << 20, 144 << 20, 0 },
 	/* tracking begins in the middle */
-	{ { ANON, 0 }, 160 << 20, 320 << 20, 0 },
-	{ { MEMFD, 0 }, 160 << 20, 320 << 20, 0 },
+	{ { ANON, 0 }, 320 << 20, 480 << 20, 0 },
+	{ { MEMFD, 0 }, 320 << 20, 480 << 20, 0 },
 	/* the fallbacks that hold frames in another way */
 	{ { ANON, OVC_FEATURE_MOVE }, 48 << 20, 144 << 20, 0 },
 	{ { ANON, OVC_FEATURE_IO_URING }, 48 << 20, 144 << 20, 0 },
@@ -313,13 +313,6 @@ static void *watch_limit(void *arg)
 	return NULL;
 }
 
-static void wait_tracked(struct world *w)
-{
-	for (int i = 0; i < 2000 && !vm_stats(w).tracked; i++)
-		usleep(5000);
-	cr_assert(vm_stats(w).tracked);
-}
-
 ParameterizedTestParameters(budget, the_limit_of_a_vm_is_kept)
 {
 	return cr_make_param_array(struct way, both_kinds, 2);
@@ -334,7 +327,7 @@ ParameterizedTest(struct way *way, budget, the_limit_of_a_vm_is_kept)
 	world_open(&w, (struct plan){ .way = *way,
 				      .limit = 16 * MIB,
 				      .len = 64 * MIB });
-	wait_tracked(&w);
+	cr_assert(vm_stats(&w).tracked);
 	l.w = &w;
 	cr_assert_eq(pthread_create(&thread, NULL, watch_limit, &l), 0);
 	cr_assert(write_in_threads(w.mem, w.len));
@@ -395,6 +388,23 @@ ParameterizedTest(struct way *way, budget, a_budget_that_shrinks_is_reached)
 	cr_assert_leq(used, 24 * MIB);
 	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 3), -1);
 	world_close(&w, OVC_THROW_AWAY);
+}
+
+/* A thread that looked a moment later would be too late for a fast guest. */
+Test(budget, a_region_over_a_small_budget_is_tracked_when_it_is_added)
+{
+	struct world w;
+
+	for (unsigned i = 0; i < 20; i++) {
+		world_open(&w, (struct plan){ .len = 40 * MIB,
+					      .budget = 16 * MIB });
+		cr_assert(vm_stats(&w).tracked);
+		world_close(&w, OVC_THROW_AWAY);
+		world_open(&w,
+			   (struct plan){ .len = 40 * MIB, .limit = 16 * MIB });
+		cr_assert(vm_stats(&w).tracked);
+		world_close(&w, OVC_THROW_AWAY);
+	}
 }
 
 ParameterizedTestParameters(budget, guests_that_fit_to_the_byte_are_left_alone)

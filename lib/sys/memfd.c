@@ -93,3 +93,59 @@ int ovc_memfd_punch(int fd, uint64_t offset, uint64_t len)
 		       -errno :
 		       0;
 }
+
+int ovc_memfd_create(const char *name, size_t len, int *fd, char **view)
+{
+	int error = ovc_sys_fail("memfd_create");
+	void *p;
+
+	*fd = -1;
+	*view = NULL;
+	if (error)
+		return error;
+	*fd = memfd_create(name, MFD_CLOEXEC);
+	if (*fd < 0)
+		return -errno;
+	if (ftruncate(*fd, (off_t)len))
+		return -errno;
+	error = ovc_sys_fail("mmap memfd");
+	if (error)
+		return error;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+		 *fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, len, MADV_DONTFORK);
+	*view = p;
+	return 0;
+}
+
+int ovc_memfd_write(int fd, uint64_t offset, const struct iovec *iov, size_t nr)
+{
+	size_t len = 0;
+	ssize_t got = ovc_sys_fail("pwritev memfd");
+
+	for (size_t i = 0; i < nr; i++)
+		len += iov[i].iov_len;
+	if (got)
+		return (int)got;
+	got = pwritev(fd, iov, (int)nr, (off_t)offset);
+	if (got == (ssize_t)len)
+		return 0;
+	return got < 0 ? -errno : -ENOMEM;
+}
+
+int ovc_memfd_map_private(int fd, uint64_t offset, void *addr, size_t len)
+{
+	int error = ovc_sys_fail("mmap store");
+	void *p;
+
+	if (error)
+		return error;
+	p = mmap(addr, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)offset);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, len, MADV_DONTFORK);
+	return 0;
+}

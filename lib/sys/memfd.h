@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* A memfd that is a guest's memory. Calls return 0 or a negative errno. */
+/* A memfd that is a guest's memory, or the sharing store. Calls return 0 or a negative errno. */
 #ifndef OVC_SYS_MEMFD_H
 #define OVC_SYS_MEMFD_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* What fd is: its inode and size in bytes. */
 int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size);
@@ -13,6 +14,17 @@ int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size);
  * where even that failed). */
 int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view);
 void ovc_memfd_unmap(int copy, char *view, size_t len);
+
+/* A new one of len bytes, without memory yet, and a mapping of it. What was made when
+ * it fails is for ovc_memfd_unmap(). */
+int ovc_memfd_create(const char *name, size_t len, int *fd, char **view);
+
+/* Writes nr pieces one behind the other; all of it or an error. */
+int ovc_memfd_write(int fd, uint64_t offset, const struct iovec *iov,
+		    size_t nr);
+
+/* Maps a range of it at addr, copied on write. */
+int ovc_memfd_map_private(int fd, uint64_t offset, void *addr, size_t len);
 
 /* The first byte from offset on that is not in a hole; UINT64_MAX for none. */
 uint64_t ovc_memfd_next_data(int fd, uint64_t offset);

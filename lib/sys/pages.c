@@ -24,11 +24,13 @@
 #define PAGE ((size_t)4096)
 
 #ifndef PAGEMAP_SCAN
-#define PAGE_IS_WPALLOWED (1 << 0)
-#define PAGE_IS_WRITTEN	  (1 << 1)
-#define PAGE_IS_FILE	  (1 << 2)
-#define PAGE_IS_PRESENT	  (1 << 3)
-#define PAGE_IS_SWAPPED	  (1 << 4)
+#define PAGE_IS_WPALLOWED   (1 << 0)
+#define PAGE_IS_WRITTEN	    (1 << 1)
+#define PAGE_IS_FILE	    (1 << 2)
+#define PAGE_IS_PRESENT	    (1 << 3)
+#define PAGE_IS_SWAPPED	    (1 << 4)
+#define PAGE_IS_PFNZERO	    (1 << 5)
+#define PM_SCAN_WP_MATCHING (1 << 0)
 struct page_region {
 	uint64_t start;
 	uint64_t end;
@@ -90,6 +92,42 @@ int ovc_pages_refresh(void *addr, size_t len)
 	madvise(p, len, MADV_NOHUGEPAGE);
 	madvise(p, len, MADV_DONTFORK);
 	return 0;
+}
+
+int ovc_pages_make(size_t len, unsigned traits, void **addr)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	int error = ovc_sys_fail("mmap");
+	void *p;
+
+	if (error)
+		return error;
+	if (traits & OVC_MAP_NORESERVE)
+		flags |= MAP_NORESERVE;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	if (traits & OVC_MAP_HUGE)
+		madvise(p, len, MADV_HUGEPAGE);
+	if (traits & OVC_MAP_NOHUGE)
+		madvise(p, len, MADV_NOHUGEPAGE);
+	if (traits & OVC_MAP_DONTDUMP)
+		madvise(p, len, MADV_DONTDUMP);
+	madvise(p, len, MADV_DONTFORK);
+	*addr = p;
+	return 0;
+}
+
+int ovc_pages_move_over(void *from, void *to, size_t len)
+{
+	int error = ovc_sys_fail("mremap");
+
+	if (error)
+		return error;
+	return mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) ==
+			       MAP_FAILED ?
+		       -errno :
+		       0;
 }
 
 int ovc_pages_dontneed(void *addr, size_t len)
@@ -200,7 +238,7 @@ static int scan(const struct ovc_pagemap *pm, uintptr_t start, uintptr_t end,
 		.vec_len = nr,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT |
-			       PAGE_IS_SWAPPED,
+			       PAGE_IS_SWAPPED | PAGE_IS_FILE | PAGE_IS_PFNZERO,
 	};
 	int got = ovc_sys_fail("PAGEMAP_SCAN");
 
@@ -243,6 +281,8 @@ static uint8_t bits_of(uint64_t categories)
 	 * counts as "swapped" and not written: no page, but a clean one. */
 	if (!(categories & PAGE_IS_PRESENT) && !written)
 		bits |= OVC_PAGES_MARKED;
+	bits |= categories & PAGE_IS_FILE ? OVC_PAGES_FILE : 0;
+	bits |= categories & PAGE_IS_PFNZERO ? OVC_PAGES_ZERO : 0;
 	return bits | (written ? OVC_PAGES_WRITTEN : 0);
 }
 
@@ -285,8 +325,10 @@ static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
 			return got < 0 && errno ? -errno : -EIO;
 		for (size_t k = 0; k < step; k++)
 			if (entry[k] >> 62)
-				bits[i + k] = OVC_PAGES_PRESENT |
-					      OVC_PAGES_WRITTEN;
+				bits[i + k] =
+					OVC_PAGES_PRESENT | OVC_PAGES_WRITTEN |
+					(entry[k] >> 61 & 1 ? OVC_PAGES_FILE :
+							      0);
 		i += step;
 	}
 	return 0;
@@ -299,6 +341,23 @@ int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 	if (pm->scan)
 		return get_by_scan(pm, (uintptr_t)addr, nr, bits);
 	return get_by_reading(pm, (uintptr_t)addr, nr, bits);
+}
+
+int ovc_pagemap_protect(const struct ovc_pagemap *pm, const void *addr,
+			size_t nr)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING,
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + nr * PAGE,
+		.category_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+	};
+	int error = ovc_sys_fail("PAGEMAP_SCAN protect");
+
+	if (error)
+		return error;
+	return ioctl(pm->fd, PAGEMAP_SCAN, &arg) < 0 ? -errno : 0;
 }
 
 int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits)
@@ -337,6 +396,14 @@ static void add_area(struct ovc_mapping *m, const struct area *a,
 	m->straight &= a->inode == m->inode && offset - m->offset == at - begin;
 }
 
+static unsigned traits_of(const char *line)
+{
+	return (strstr(line, " nr") ? OVC_MAP_NORESERVE : 0) |
+	       (strstr(line, " hg") ? OVC_MAP_HUGE : 0) |
+	       (strstr(line, " nh") ? OVC_MAP_NOHUGE : 0) |
+	       (strstr(line, " dd") ? OVC_MAP_DONTDUMP : 0);
+}
+
 /*
  * smaps and not maps, for only it has the VmFlags line, whose "ht" is the one
  * sure sign of hugetlb.
@@ -367,6 +434,7 @@ int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m)
 			}
 		} else if (inside && !strncmp(line, "VmFlags:", 8)) {
 			m->hugetlb |= strstr(line, " ht") != NULL;
+			m->traits |= traits_of(line);
 		}
 	}
 	m->mapped = at >= end;
@@ -375,24 +443,70 @@ int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m)
 	return 0;
 }
 
-uint64_t ovc_pages_process_resident(void)
+/* The beginning of a small file of /proc as text. */
+static bool read_text(const char *path, char *text, size_t size)
 {
-	char text[128];
-	unsigned long long total, resident;
+	int fd = ovc_sys_fail(path) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t got;
-	int fd;
 
-	if (ovc_sys_fail("open statm"))
-		return 0;
-	fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	got = read(fd, text, sizeof(text) - 1);
+		return false;
+	got = read(fd, text, size - 1);
 	close(fd);
 	if (got <= 0)
-		return 0;
+		return false;
 	text[got] = '\0';
-	if (sscanf(text, "%llu %llu", &total, &resident) != 2)
+	return true;
+}
+
+/* Of statm: pages resident, and of these, those of files and shmem. */
+static bool read_statm(unsigned long long *resident, unsigned long long *files)
+{
+	unsigned long long total;
+	char text[128];
+
+	return read_text("/proc/self/statm", text, sizeof(text)) &&
+	       sscanf(text, "%llu %llu %llu", &total, resident, files) == 3;
+}
+
+uint64_t ovc_pages_process_resident(void)
+{
+	unsigned long long resident, files;
+
+	return read_statm(&resident, &files) ? resident * PAGE : 0;
+}
+
+uint64_t ovc_pages_process_anon(void)
+{
+	unsigned long long resident, files;
+
+	if (!read_statm(&resident, &files) || files > resident)
 		return 0;
-	return resident * PAGE;
+	return (resident - files) * PAGE;
+}
+
+uint64_t ovc_pages_max_mappings(void)
+{
+	unsigned long long most;
+	char text[64];
+
+	if (!read_text("/proc/sys/vm/max_map_count", text, sizeof(text)) ||
+	    sscanf(text, "%llu", &most) != 1)
+		return 0;
+	return most;
+}
+
+uint64_t ovc_pages_mappings(void)
+{
+	FILE *f = ovc_sys_fail("open maps") ? NULL :
+					      fopen("/proc/self/maps", "re");
+	uint64_t nr = 0;
+	int c;
+
+	if (!f)
+		return 0;
+	while ((c = getc_unlocked(f)) != EOF)
+		nr += c == '\n';
+	fclose(f);
+	return nr;
 }

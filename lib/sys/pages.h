@@ -19,6 +19,16 @@ void ovc_pages_release(const volatile void *addr, size_t len);
 /* Puts fresh, empty memory in the place of a range: one mapping again. */
 int ovc_pages_refresh(void *addr, size_t len);
 
+/* Private anonymous memory with the traits (OVC_MAP_*) of a guest's, so that it becomes
+ * one mapping with that when it is moved there, in one step for all other threads. */
+int ovc_pages_make(size_t len, unsigned traits, void **addr);
+int ovc_pages_move_over(void *from, void *to, size_t len);
+
+#define OVC_MAP_NORESERVE 1
+#define OVC_MAP_HUGE	  2
+#define OVC_MAP_NOHUGE	  4
+#define OVC_MAP_DONTDUMP  8
+
 /* Frees a range's frames; it reads as zero, or as the file, afterwards. */
 int ovc_pages_dontneed(void *addr, size_t len);
 
@@ -42,9 +52,11 @@ void ovc_pages_populate(void *addr, size_t len);
 int ovc_pages_dontfork(void *addr, size_t len, bool on);
 
 /* Bits for each page of a range. */
-#define OVC_PAGES_PRESENT 1 /* holds a frame, or one that the host swapped */
-#define OVC_PAGES_WRITTEN 2 /* written since it was write-protected */
-#define OVC_PAGES_MARKED  4 /* absent, but was protected when it was taken */
+#define OVC_PAGES_PRESENT 1  /* holds a frame, or one that the host swapped */
+#define OVC_PAGES_WRITTEN 2  /* written since it was write-protected */
+#define OVC_PAGES_MARKED  4  /* absent, but was protected when it was taken */
+#define OVC_PAGES_FILE	  8  /* the frame is of a file: no private copy */
+#define OVC_PAGES_ZERO	  16 /* the kernel's zero page */
 
 struct ovc_pagemap {
 	int fd;	   /* of /proc/self/pagemap */
@@ -54,9 +66,14 @@ struct ovc_pagemap {
 int ovc_pagemap_open(struct ovc_pagemap *pm, bool may_scan);
 void ovc_pagemap_close(struct ovc_pagemap *pm);
 
-/* Fills bits[nr]; WRITTEN and MARKED only where pm->scan. */
+/* Fills bits[nr]; WRITTEN, MARKED and ZERO only where pm->scan. */
 int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 		    uint8_t *bits);
+
+/* Write-protects what is present of a range that is registered for it, so that what is
+ * WRITTEN from then on can be told. */
+int ovc_pagemap_protect(const struct ovc_pagemap *pm, const void *addr,
+			size_t nr);
 
 /* The same of the page cache behind a shared mapping: PRESENT only. */
 int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits);
@@ -71,6 +88,7 @@ struct ovc_mapping {
 	bool private;
 	bool file; /* any of it is of a file */
 	bool hugetlb;
+	unsigned traits; /* OVC_MAP_* of any of it */
 	uint64_t inode;	 /* of the file; 0 for none */
 	uint64_t offset; /* of addr in it */
 	bool straight;	 /* offsets rise with addresses, one file */
@@ -80,5 +98,12 @@ int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m);
 
 /* Resident anonymous and shmem bytes of the process, a cheap upper bound. */
 uint64_t ovc_pages_process_resident(void);
+
+/* Anonymous bytes of it alone; 0 where that cannot be had. */
+uint64_t ovc_pages_process_anon(void);
+
+/* How many mappings a process may have (0: unknown), and how many this one has. */
+uint64_t ovc_pages_max_mappings(void);
+uint64_t ovc_pages_mappings(void);
 
 #endif

@@ -36,12 +36,11 @@ void ovc_notify_post(int fd)
 		return; /* full: it is readable */
 }
 
-void ovc_notify_clear(int fd)
+bool ovc_notify_clear(int fd)
 {
 	uint64_t n;
 
-	if (read(fd, &n, sizeof(n)) < 0)
-		return; /* it was clear */
+	return read(fd, &n, sizeof(n)) == (ssize_t)sizeof(n);
 }
 
 int ovc_timer_create(void)
@@ -176,10 +175,20 @@ void ovc_nap(unsigned round)
 		nanosleep(&nap, NULL);
 }
 
-uint64_t ovc_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t ovc_now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t ovc_cpu_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }

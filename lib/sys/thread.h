@@ -13,7 +13,7 @@
 /* An eventfd: readable from ovc_notify_post() to ovc_notify_clear(). */
 int ovc_notify_create(void);
 void ovc_notify_post(int fd);
-void ovc_notify_clear(int fd);
+bool ovc_notify_clear(int fd); /* was it readable? */
 
 /* A timer's descriptor, readable `ms` milliseconds from when it was set; ms < 0:
  * never. */
@@ -51,5 +51,6 @@ int ovc_cpu(unsigned n);
 void ovc_nap(unsigned round);
 
 uint64_t ovc_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t ovc_cpu_ns(void); /* that the calling thread has used */
 
 #endif

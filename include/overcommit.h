@@ -116,6 +116,13 @@ enum ovc_log_level {
 /* No threads: the VMM polls ovc_host_fd() and calls ovc_host_dispatch(). */
 #define OVC_HOST_DISPATCH (1u << 0)
 
+/* When equal pages are looked for, to be kept once. */
+enum ovc_share_mode {
+	OVC_SHARE_UNDER_PRESSURE = 0, /* once faults are tracked */
+	OVC_SHARE_NEVER = 1,	      /* what is shared already stays so */
+	OVC_SHARE_ALWAYS = 2,	      /* at once, which tracks faults, too */
+};
+
 struct ovc_host_options {
 	size_t size; /* sizeof(struct ovc_host_options) */
 
@@ -155,6 +162,17 @@ struct ovc_host_options {
 	 * inside calls. Must not call the library. Default: no log. */
 	void (*log)(int level, const char *line, void *opaque);
 	void *opaque; /* passed to both */
+
+	uint32_t share; /* enum ovc_share_mode */
+
+	/* Percent of one CPU that looking for equal pages may take at most,
+	 * 1 to 100. Less is taken while passes find little. Default: 5. */
+	uint32_t share_cpu;
+
+	/* Mappings of the process that sharing may use; each run of shared
+	 * pages that a guest still reads takes up to two. Default: what
+	 * vm.max_map_count allows, less a quarter for the VMM. */
+	uint64_t share_mappings;
 };
 
 struct ovc_host_stats {
@@ -185,6 +203,22 @@ struct ovc_host_stats {
 	uint32_t fault_threads; /* 0 in dispatch mode */
 	uint64_t fault_p50_ns;	/* service time of faults, read to resolved */
 	uint64_t fault_p99_ns;
+
+	uint64_t shared_bytes; /* of guests, that the sharing store holds */
+	uint64_t store_bytes;  /* what the store takes for them: counted once */
+	uint64_t mapped_bytes; /* of shared_bytes, those that guests have mapped */
+	uint64_t merged_bytes; /* all that was ever shared */
+	uint64_t broken_bytes; /* of these, what was touched and is private again */
+	uint64_t share_zero_bytes; /* all-zero pages that sharing gave back */
+	uint64_t scanned_bytes;	   /* looked at for equal pages */
+	uint64_t hashed_bytes;	   /* of these, read and hashed */
+	uint64_t volatile_bytes; /* of scanned_bytes, written since the last pass */
+	uint64_t collisions; /* pages whose hash was equal, but not the bytes */
+	uint64_t share_passes;	       /* over all memory of all VMs */
+	uint64_t share_cpu_ns;	       /* CPU time of looking and merging */
+	uint64_t share_mappings;       /* in use for sharing */
+	uint64_t share_mappings_limit; /* that sharing may use */
+	uint64_t share_unmapped; /* times the limit kept a page from being mapped */
 };
 
 /*
@@ -237,6 +271,14 @@ int ovc_host_fd(struct ovc_host *host);
  */
 int ovc_host_dispatch(struct ovc_host *host);
 
+/*
+ * Changes how equal pages are looked for: enum ovc_share_mode, and percent of one
+ * CPU (0: the default).
+ *  -EINVAL  out of range
+ * [control]
+ */
+int ovc_host_set_share(struct ovc_host *host, uint32_t mode, uint32_t cpu);
+
 /* ---- VM -------------------------------------------------------------- */
 
 /* ovc_vm_options.flags */
@@ -245,6 +287,14 @@ int ovc_host_dispatch(struct ovc_host *host);
  * the file system in pieces of 1 MiB: a full disk is then found when memory is
  * short. The default preallocates. */
 #define OVC_VM_SPARSE_SWAP (1u << 0)
+
+/* Share no pages of this VM. */
+#define OVC_VM_NO_SHARE (1u << 1)
+
+/* Do not look for pages of this VM that are all zero: that a page is zero could
+ * be told, from outside, by the time its next touch takes. Memory that must be
+ * reclaimed is still looked at. */
+#define OVC_VM_NO_ZERO_SHARE (1u << 2)
 
 struct ovc_vm_options {
 	size_t size; /* sizeof(struct ovc_vm_options) */
@@ -271,6 +321,12 @@ struct ovc_vm_options {
 	uint64_t limit;
 
 	uint32_t flags; /* OVC_VM_* */
+
+	/* The sharing domain: pages of VMs with the same domain are shared
+	 * among each other, and never with those of another. 1 to 63
+	 * characters. Copied. Default: a domain of its own, in which the VM's
+	 * equal pages are shared. */
+	const char *domain;
 };
 
 struct ovc_vm_stats {
@@ -304,6 +360,14 @@ struct ovc_vm_stats {
 
 	uint32_t tracked; /* 1: registered with userfaultfd */
 	uint32_t regions;
+
+	uint64_t shared_bytes;	/* that the sharing store holds */
+	uint64_t charged_bytes; /* the VM's part of what the store takes: all
+				   pages shared in a domain pay alike */
+	uint64_t mapped_bytes;	/* of shared_bytes, those mapped by the guest */
+	uint64_t merged_bytes;	/* all that was ever shared */
+	uint64_t broken_bytes;	/* of these, what is private again */
+	uint64_t volatile_bytes; /* looked at, and written since the last pass */
 };
 
 /*
@@ -355,9 +419,14 @@ struct ovc_region_options {
 	/* The memfd, above 0, of which `addr` maps `memfd_offset` onwards;
 	 * the library duplicates it. 0: private anonymous memory. */
 	int32_t memfd;
-	uint32_t flags; /* must be 0 */
+	uint32_t flags; /* OVC_REGION_* */
 	uint64_t memfd_offset;
 };
+
+/* Nobody else has the memfd mapped, now or later (no vhost-user device, no other
+ * process): its shared pages may be mapped from the sharing store, which others
+ * would not see. Without it shared pages of a memfd are never mapped. */
+#define OVC_REGION_UNSHARED_MEMFD (1u << 0)
 
 /*
  * Adds a region. What the memory holds already is kept.
@@ -443,6 +512,13 @@ int ovc_vm_unpin(struct ovc_vm *vm, void *addr, size_t len);
  * written.
  */
 int ovc_vm_overwrite(struct ovc_vm *vm, void *addr, size_t len);
+
+/*
+ * Whether equal pages are looked for in the range; on from the start. Switching off
+ * leaves what is shared already as it is.
+ *  -EINVAL  `on` is neither 0 nor 1
+ */
+int ovc_vm_set_sharing(struct ovc_vm *vm, void *addr, size_t len, int on);
 
 /*
  * Copies len bytes at addr (both of any alignment) to buf, from wherever they

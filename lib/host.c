@@ -15,7 +15,10 @@
 
 #include "host.h"
 #include "internal.h"
+#include "memory/memory.h"
 #include "meta.h"
+#include "share.h"
+#include "store/shared.h"
 #include "sys/thread.h"
 
 #define MIB	     ((uint64_t)1 << 20)
@@ -23,6 +26,7 @@
 #define ZEROS	     (128 * OVC_PAGE)
 #define AHEAD	     512 /* pages that may be read ahead at once */
 #define RING_LEAST   1024
+#define SHARE_CPU    5			 /* percent */
 #define RING_MOST    ((uint64_t)1 << 19) /* 2 GiB staged */
 
 /* ---- memory counted ------------------------------------------------------------- */
@@ -30,7 +34,8 @@
 uint64_t ovc_host_metadata(const struct ovc_host *host)
 {
 	return ovc_meta_bytes() + atomic_load(&host->tables) +
-	       host->ring.high * sizeof(struct ovc_entry);
+	       host->ring.high * sizeof(struct ovc_entry) +
+	       (host->store ? ovc_shared_metadata(host->store) : 0);
 }
 
 void ovc_host_recount(struct ovc_host *host)
@@ -416,6 +421,8 @@ static int start_threads(struct ovc_host *host, unsigned asked)
 	}
 	if (!error)
 		error = ovc_reclaim_create(host, threads, &host->reclaim);
+	if (!error)
+		error = ovc_share_create(host, threads, &host->share);
 	return error;
 }
 
@@ -453,6 +460,7 @@ static int make_epoll(struct ovc_host *host)
 		      host->reclaim_wake,
 		      ovc_faulter_ring_fd(host->faulters[0]),
 		      ovc_ring_fd(ovc_reclaim_ring(host->reclaim)),
+		      ovc_share_fd(host->share),
 		      timer };
 
 	if (timer < 0)
@@ -509,6 +517,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 		ovc_notify_post(host->fault_wake);
 	if (host->reclaim_wake >= 0)
 		ovc_notify_post(host->reclaim_wake);
+	ovc_share_destroy(&host->share);
 	ovc_reclaim_destroy(&host->reclaim);
 	for (unsigned i = 0; i < host->nr_faulters; i++)
 		ovc_faulter_destroy(&host->faulters[i]);
@@ -520,6 +529,9 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 			  host->ring.cap * sizeof(struct ovc_entry));
 	ovc_pages_release(host->hold_frames, host->hold_frames_len);
 	ovc_pages_release(host->zeros, ZEROS);
+	if (host->store)
+		ovc_shared_destroy(&host->store);
+	ovc_pages_release(host->laid_window, OVC_LAID_WINDOW * OVC_PAGE);
 	ovc_meta_free(host->holds);
 	ovc_pagemap_close(&host->pagemap);
 	ovc_fd_close(host->epoll);
@@ -528,6 +540,23 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	ovc_fd_close(host->reclaim_wake);
 	pthread_mutex_destroy(&host->control);
 	ovc_meta_free(host);
+}
+
+/* The VMM, and what else is in the process, keep a quarter, at least 4,096. */
+static uint64_t share_mappings(uint64_t asked)
+{
+	uint64_t most = ovc_pages_max_mappings(), have = ovc_pages_mappings();
+	uint64_t keep = most / 4 > 4096 ? most / 4 : 4096;
+
+	most = most > keep + have ? most - keep - have : 0;
+	return asked && asked < most ? asked : most;
+}
+
+void ovc_host_share(struct ovc_host *host, uint32_t mode, uint32_t cpu)
+{
+	atomic_store(&host->share_mode, mode);
+	atomic_store(&host->share_cpu, cpu ? cpu : SHARE_CPU);
+	ovc_share_kick(host);
 }
 
 int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
@@ -543,6 +572,9 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->flags = o->flags;
 	host->without = o->without;
 	host->reserve_asked = o->reserve;
+	host->next_number = 1;
+	host->mappings_most = share_mappings(o->share_mappings);
+	ovc_host_share(host, o->share, o->share_cpu);
 	host->event = o->event;
 	host->log = o->log;
 	host->opaque = o->opaque;
@@ -571,6 +603,24 @@ int ovc_host_resize(struct ovc_host *host, uint64_t budget)
 	return error;
 }
 
+/* Looks for equal pages when it is time to. Returns the shorter time to wait. */
+static int share_too(struct ovc_host *host, int wait)
+{
+	uint64_t now = ovc_now_ns();
+	int more;
+
+	if (ovc_notify_clear(ovc_share_fd(host->share)) ||
+	    now >= host->share_at) {
+		more = ovc_share_step(host->share);
+		host->share_at = more < 0 ? UINT64_MAX :
+					    now + (uint64_t)more * 1000000;
+	}
+	if (host->share_at == UINT64_MAX)
+		return wait;
+	more = (int)((host->share_at - now) / 1000000);
+	return wait < 0 || more < wait ? more : wait;
+}
+
 void ovc_host_step(struct ovc_host *host)
 {
 	bool late;
@@ -587,5 +637,6 @@ void ovc_host_step(struct ovc_host *host)
 	wait = ovc_reclaim_step(host->reclaim);
 	ovc_control_unlock(host);
 	ovc_reclaim_deliver(host->reclaim);
+	wait = share_too(host, wait);
 	ovc_timer_set(host->timer, late && (wait < 0 || wait > 1) ? 1 : wait);
 }

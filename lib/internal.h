@@ -13,6 +13,12 @@
  *   put back   give a staged page to the guest again, untouched
  *   fill       give an absent page its bytes
  *   slot       4 KiB of a swap file
+ *   store      the host's memfd of pages that guests have in common
+ *   domain     VMs that may share pages with each other
+ *   merge      make equal pages one page of the store
+ *   lay        map pages of the store where a guest has its memory; a page that
+ *              lies so may be SHARED, or anything else
+ *   fold       put ordinary memory in the place of pages that are laid
  *   hold       keep one page of a read-ahead window back, so that its touch tells
  *              that the guest got there
  *
@@ -26,19 +32,24 @@
  *   reclaim    stages, classifies, writes, settles, on a ring of its own; starts
  *              tracking; calls the VMM's event function. The only one that takes
  *              slots and ring positions. Never waits for a fault thread.
+ *   share      looks for equal pages and merges them, within a budget of CPU time.
+ *              Hashes without a lock, merges with control.
  *   callers    see overcommit.h
- *   In dispatch mode the first two are steps that ovc_host_dispatch() takes.
+ *   In dispatch mode the first three are steps that ovc_host_dispatch() takes.
  *
  * Locks, in this order
  *   host->control   mutex: control calls and each step of reclaim. Protects the
- *                   lists of VMs and regions, swap files, the staging ring.
+ *                   lists of VMs and regions, swap files, the staging ring, hints, and the
+ *                   store but for dropping references.
  *   A fault thread finds regions in host->map, which control replaces whole; the
  *   old map is freed when every fault thread has been seen outside of a step
  *   (ovc_faulter_steps()).
  *
  * Invariants
- *   used      = pages of guests that are RESIDENT, CLEAN or charged ahead by who
- *               is filling them + frames of the ring that are not released yet
+ *   used      = pages of guests that are RESIDENT, CLEAN or charged ahead
+ *               by who is filling them + frames of the ring that are not released
+ *               yet + pages of the store
+ *   A page of the store has as many references as words name it.
  *   used     <= allowed, but for put_back, by at most OVC_LEFTOVER_MAX pages
  *   allowed   = (budget - metadata - buffers) / page
  *   ring: tail <= next <= head <= tail + cap; [next, head) waits, [tail, next) is
@@ -77,11 +88,14 @@
 #define OVC_NO_SLOT	 UINT64_MAX /* of a ring entry */
 
 struct ovc_memory;
+struct ovc_domain; /* domain.h */
+struct ovc_share;  /* share.h */
 
 /* What went in and out, of a VM and summed for the host: pages, relaxed. */
 struct ovc_counters {
 	_Atomic uint64_t faults, faults_waited, swap_in, swap_out, clean, zero,
-		put_back, readahead, read_errors, write_errors;
+		put_back, readahead, read_errors, write_errors, merged, broken,
+		changed, share_zero;
 };
 
 struct ovc_region {
@@ -95,12 +109,26 @@ struct ovc_region {
 	uint64_t memfd_offset;
 	char *view; /* memfd: our own mapping of it */
 	ovc_word *words;
-	_Atomic uint64_t *touched; /* a bit for each page of words in use */
-	uint64_t hand;		   /* of the clock */
-	_Atomic bool tracked;	   /* registered and adopted */
+	_Atomic uint64_t *touched;  /* a bit for each page of words in use */
+	uint64_t hand, shared_hand; /* of the clock; over shared pages */
+	_Atomic bool tracked;	    /* registered and adopted */
 	bool registered;
 	_Atomic bool leaving; /* being removed: stage nothing more */
+
+	/* for sharing; see share.c */
+	uint64_t number;	/* of its first page, unique in the host */
+	_Atomic uint8_t *marks; /* OVC_MARK_* of each page; set with control */
+	bool marked;		/* and they are counted as metadata */
+	bool mappable;		/* pages of the store may be mapped into it */
+	unsigned map_flags;	/* OVC_MAP_*, for mappings made anew */
+	uint64_t mapped_from;	/* the first that ever was; UINT64_MAX: none */
 };
+
+#define OVC_MARK_SEEN	1 /* looked at before */
+#define OVC_MARK_HASHED 2 /* its hash is noted, if it was not written since */
+#define OVC_MARK_OFF	4 /* not to be shared */
+#define OVC_MARK_LAID	8 /* the store is mapped there: memory/laid.c */
+#define OVC_MARK_SUM	4 /* shift: some bits of its hash */
 
 struct ovc_vm {
 	struct ovc_host *host;
@@ -115,6 +143,10 @@ struct ovc_vm {
 	uint64_t configured; /* pages */
 	_Atomic uint64_t resident, staged, swapped, poisoned,
 		pinned; /* pages */
+	/* pages that the store has, and those of them that are mapped */
+	_Atomic uint64_t shared, mapped;
+	struct ovc_domain *domain;
+	bool share_off, share_zero_off;
 	/* Held by a discard from its look at the pins to its end, and while
 	 * pins are added: no page is both pinned and dropped. Comes before
 	 * host->control. */
@@ -210,7 +242,7 @@ struct ovc_host {
 	pthread_mutex_t control;
 	_Atomic int control_waiting;
 	struct ovc_vm *vms[OVC_MAX_VMS];
-	unsigned nr_vms, hand;
+	unsigned nr_vms, hand, shared_hand;
 	unsigned end; /* behind the last of vms that is in use */
 	uint32_t next_region_id, next_name;
 	struct ovc_map *_Atomic map;
@@ -228,6 +260,18 @@ struct ovc_host {
 	struct ovc_reclaim *reclaim;
 	struct ovc_streams streams;
 
+	struct ovc_share *share;
+	struct ovc_shared *store; /* made when it is first needed */
+	struct ovc_domain *domains;
+	uint32_t next_domain;
+	uint64_t next_number; /* of a region's first page */
+	_Atomic uint32_t share_mode, share_cpu;
+	uint64_t mappings_most;	   /* that sharing may use; with control */
+	_Atomic uint64_t mappings; /* that it uses: see fold.c */
+	_Atomic uint64_t unmapped; /* pages not mapped for want of these */
+	uint64_t watched_at, watched_anon, watched_used; /* see breaks.c */
+	char *laid_window; /* see memory/laid.c; with control */
+
 	int fault_wake;	  /* eventfd: prefetch waiting, or stop */
 	int reclaim_wake; /* eventfd */
 	_Atomic bool kicked, stop;
@@ -236,6 +280,7 @@ struct ovc_host {
 	_Atomic bool late;     /* likewise: reads wait to be started */
 	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
 	uint64_t reserve_asked;
+	uint64_t share_at; /* likewise: when to look for equal pages */
 
 	struct ovc_request requests[OVC_MAX_REQUESTS];
 	_Atomic bool have_requests;
@@ -250,6 +295,18 @@ struct ovc_host {
 	struct ovc_counters count;
 	struct ovc_hist latency;
 };
+
+/* Counts for a VM and for the host. [any] */
+static inline void ovc_count(struct ovc_vm *vm, size_t field, uint64_t n)
+{
+	_Atomic uint64_t *one = (void *)((char *)&vm->count + field);
+	_Atomic uint64_t *all = (void *)((char *)&vm->host->count + field);
+
+	atomic_fetch_add_explicit(one, n, memory_order_relaxed);
+	atomic_fetch_add_explicit(all, n, memory_order_relaxed);
+}
+#define OVC_COUNT(vm, field, n) \
+	ovc_count(vm, offsetof(struct ovc_counters, field), n)
 
 /* ---- error.c: sentences ---------------------------------------------- */
 
@@ -338,6 +395,9 @@ uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
 /* To be called before the word of a page changes from EMPTY: counts the table's
  * memory that this touches. */
 void ovc_region_touch(struct ovc_region *region, uint64_t idx);
+
+/* To be called before marks are set: counts their memory. Needs control. */
+void ovc_region_mark(struct ovc_region *region);
 
 /* False where the whole page of words that has this one was never touched: all
  * of it is EMPTY. */

@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "domain.h"
 #include "host.h"
 #include "internal.h"
 #include "range.h"
+#include "share.h"
+#include "store/shared.h"
 
 /* The first fields that any version of a struct had; those with fewer are wrong. */
 #define LEAST(type, field) \
@@ -93,6 +96,17 @@ static int check_stats(const char *what, const void *stats, size_t least)
 
 #define FEATURES_ALL ((1u << 12) - 1)
 
+static int check_share(const char *what, uint32_t mode, uint32_t cpu)
+{
+	if (mode > OVC_SHARE_ALWAYS)
+		return ovc_fail(-EINVAL, "%s: share %u is no mode", what, mode);
+	if (cpu > 100)
+		return ovc_fail(-EINVAL,
+				"%s: share_cpu %u is more than 100 percent",
+				what, cpu);
+	return 0;
+}
+
 int ovc_host_create(const struct ovc_host_options *options,
 		    struct ovc_host **hostp)
 {
@@ -125,7 +139,19 @@ int ovc_host_create(const struct ovc_host_options *options,
 				"host_create: userfaultfd %d is no "
 				"descriptor",
 				o.userfaultfd);
-	return ovc_host_build(&o, hostp);
+	error = check_share("host_create", o.share, o.share_cpu);
+	return error ? error : ovc_host_build(&o, hostp);
+}
+
+int ovc_host_set_share(struct ovc_host *host, uint32_t mode, uint32_t cpu)
+{
+	int error = check_share("set_share", mode, cpu);
+
+	if (!host)
+		return ovc_fail(-EINVAL, "set_share: host is NULL");
+	if (!error)
+		ovc_host_share(host, mode, cpu);
+	return error;
 }
 
 void ovc_host_destroy(struct ovc_host **hostp)
@@ -151,6 +177,7 @@ int ovc_host_set_budget(struct ovc_host *host, uint64_t budget)
 static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 {
 	const struct ovc_counters *c = &host->count;
+	const struct ovc_share_figures *f = ovc_share_figures(host->share);
 	uint64_t resident = 0, staged = 0, swapped = 0;
 	uint64_t tracked = 0, untracked;
 
@@ -166,8 +193,13 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 		tracked += atomic_load(&vm->resident) * OVC_PAGE;
 		staged += atomic_load(&vm->staged);
 		swapped += atomic_load(&vm->swapped);
+		s->shared_bytes += atomic_load(&vm->shared) * OVC_PAGE;
+		s->mapped_bytes += atomic_load(&vm->mapped) * OVC_PAGE;
 	}
 	s->vms = host->nr_vms;
+	if (host->store)
+		s->store_bytes = ovc_shared_used(host->store) * OVC_PAGE;
+	s->share_mappings_limit = host->mappings_most;
 	s->metadata = ovc_host_metadata(host);
 	ovc_control_unlock(host);
 	untracked = resident > tracked ? resident - tracked : 0;
@@ -192,6 +224,17 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	s->fault_threads = ovc_host_dispatched(host) ? 0 : host->nr_faulters;
 	s->fault_p50_ns = ovc_hist_quantile(&host->latency, 0.5);
 	s->fault_p99_ns = ovc_hist_quantile(&host->latency, 0.99);
+	s->merged_bytes = atomic_load(&c->merged) * OVC_PAGE;
+	s->broken_bytes = atomic_load(&c->broken) * OVC_PAGE;
+	s->share_zero_bytes = atomic_load(&c->share_zero) * OVC_PAGE;
+	s->volatile_bytes = atomic_load(&c->changed) * OVC_PAGE;
+	s->scanned_bytes = atomic_load(&f->scanned) * OVC_PAGE;
+	s->hashed_bytes = atomic_load(&f->hashed) * OVC_PAGE;
+	s->collisions = atomic_load(&f->collisions);
+	s->share_passes = atomic_load(&f->passes);
+	s->share_cpu_ns = atomic_load(&f->cpu_ns);
+	s->share_mappings = atomic_load(&host->mappings);
+	s->share_unmapped = atomic_load(&host->unmapped);
 }
 
 int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats)
@@ -284,7 +327,8 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 	if (!host || !vmp)
 		return ovc_fail(-EINVAL, "vm_create: %s is NULL",
 				host ? "vmp" : "host");
-	if (o.flags & ~(uint32_t)OVC_VM_SPARSE_SWAP)
+	if (o.flags & ~(uint32_t)(OVC_VM_SPARSE_SWAP | OVC_VM_NO_SHARE |
+				  OVC_VM_NO_ZERO_SHARE))
 		return ovc_fail(-EINVAL,
 				"vm_create: flags %#x has unknown "
 				"bits",
@@ -297,6 +341,11 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 	if (o.swap && !*o.swap)
 		return ovc_fail(-EINVAL, "vm_create: swap is empty; NULL is no "
 					 "swap");
+	if (o.domain && (!*o.domain || strlen(o.domain) > 63))
+		return ovc_fail(-EINVAL,
+				"vm_create: domain has %zu characters; 1 to 63 "
+				"are allowed",
+				strlen(o.domain));
 	error = check_limit("vm_create", o.limit);
 	if (!error)
 		error = check_name(o.name);
@@ -353,7 +402,7 @@ int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags)
 static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 {
 	const struct ovc_counters *c = &vm->count;
-	uint64_t gone;
+	uint64_t gone, refs;
 
 	ovc_host_quiesce(vm->host);
 	ovc_control_lock(vm->host);
@@ -367,13 +416,20 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 		s->swap_size = ovc_swap_size(vm->swap);
 		s->swap_used = ovc_swap_used(vm->swap) * OVC_PAGE;
 	}
+	s->shared_bytes = atomic_load(&vm->shared) * OVC_PAGE;
+	refs = atomic_load(&vm->domain->refs);
+	if (refs)
+		s->charged_bytes =
+			(uint64_t)((double)s->shared_bytes *
+				   (double)vm->domain->stored / (double)refs);
 	ovc_control_unlock(vm->host);
 	s->staged = atomic_load(&vm->staged) * OVC_PAGE;
 	s->swapped = atomic_load(&vm->swapped) * OVC_PAGE;
 	s->poisoned = atomic_load(&vm->poisoned) * OVC_PAGE;
 	s->pinned = atomic_load(&vm->pinned) * OVC_PAGE;
 	s->limit = atomic_load(&vm->limit) * OVC_PAGE;
-	gone = s->resident + s->staged + s->swapped + s->poisoned;
+	gone = s->resident + s->staged + s->swapped + s->poisoned +
+	       s->shared_bytes;
 	s->zero = s->configured > gone ? s->configured - gone : 0;
 	s->faults = atomic_load(&c->faults);
 	s->swap_in_bytes = atomic_load(&c->swap_in) * OVC_PAGE;
@@ -384,6 +440,10 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 	s->readahead_bytes = atomic_load(&c->readahead) * OVC_PAGE;
 	s->read_errors = atomic_load(&c->read_errors);
 	s->write_errors = atomic_load(&c->write_errors);
+	s->mapped_bytes = atomic_load(&vm->mapped) * OVC_PAGE;
+	s->merged_bytes = atomic_load(&c->merged) * OVC_PAGE;
+	s->broken_bytes = atomic_load(&c->broken) * OVC_PAGE;
+	s->volatile_bytes = atomic_load(&c->changed) * OVC_PAGE;
 	s->fault_p50_ns = ovc_hist_quantile(&vm->latency, 0.5);
 	s->fault_p99_ns = ovc_hist_quantile(&vm->latency, 0.99);
 }
@@ -468,6 +528,20 @@ RANGE_CALL(prefetch, ovc_range_prefetch)
 RANGE_CALL(pin, ovc_range_pin)
 RANGE_CALL(unpin, ovc_range_unpin)
 RANGE_CALL(overwrite, ovc_range_overwrite)
+
+int ovc_vm_set_sharing(struct ovc_vm *vm, void *addr, size_t len, int on)
+{
+	struct ovc_region *r = NULL;
+	uint64_t idx = 0;
+	int error = find_pages("set_sharing", vm, addr, len, &r, &idx);
+
+	if (error)
+		return error;
+	if (on != 0 && on != 1)
+		return ovc_fail(-EINVAL, "set_sharing: on is %d; 0 or 1", on);
+	ovc_range_set_sharing(r, idx, len / OVC_PAGE, on);
+	return 0;
+}
 
 int ovc_vm_read(struct ovc_vm *vm, const void *addr, void *buf, size_t len)
 {

@@ -46,6 +46,8 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_KEPT] = TO(RESIDENT, NONE),
 		[OVC_EV_KEPT_CLEAN] = TO(CLEAN, NONE),
 		[OVC_EV_VANISHED] = TO(EMPTY, NONE),
+		[OVC_EV_TO_STORE] = TO(STORED, NONE),
+		[OVC_EV_MAPPED] = TO(SHARED, NONE),
 		[OVC_EV_DISCARD] = TO(STAGING, WAIT),
 		[OVC_EV_DIRTY] = TO(STAGING, WAIT),
 	},
@@ -77,6 +79,8 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_UNWRITTEN] = TO(FILLING, PUT),
 		[OVC_EV_TO_SWAP] = TO(SWAPPED, NONE),
 		[OVC_EV_TO_EMPTY] = TO(EMPTY, NONE),
+		[OVC_EV_TO_STORE] = TO(STORED, NONE),
+		[OVC_EV_MAPPED] = TO(SHARED, NONE),
 		[OVC_EV_DISCARD] = TO(DROPPING, WAIT),
 		[OVC_EV_DIRTY] = TO(DROPPING, WAIT),
 	},
@@ -105,6 +109,8 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_UNPUT] = TO(STAGED, NONE),
 		[OVC_EV_READ_CANCEL] = TO(SWAPPED, NONE),
 		[OVC_EV_LOST] = TO(POISONED, NONE),
+		[OVC_EV_TO_STORE] = TO(STORED, NONE),
+		[OVC_EV_MAPPED] = TO(SHARED, NONE),
 		[OVC_EV_DISCARD] = TO(FILLING, WAIT),
 		[OVC_EV_DIRTY] = TO(FILLING, WAIT),
 	},
@@ -114,11 +120,26 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_DISCARD] = TO(DROPPING, DROP),
 		[OVC_EV_DIRTY] = TO(POISONED, NONE),
 	},
+	[OVC_STORED] = {
+		[OVC_EV_FAULT] = TO(FILLING, UNSHARE),
+		[OVC_EV_LOOK] = TO(FILLING, COPY),
+		[OVC_EV_STAGE] = TO(STAGING, TAKE),
+		[OVC_EV_DISCARD] = TO(EMPTY, FREE),
+		[OVC_EV_DIRTY] = TO(STORED, NONE),
+	},
+	[OVC_SHARED] = {
+		[OVC_EV_FAULT] = TO(FILLING, MAP),
+		[OVC_EV_LOOK] = TO(FILLING, COPY),
+		[OVC_EV_STAGE] = TO(STAGING, TAKE),
+		[OVC_EV_DISCARD] = TO(DROPPING, DROP),
+		[OVC_EV_BROKE] = TO(RESIDENT, FREE),
+	},
 };
 
 static const char *const state_names[] = {
-	"EMPTY",  "RESIDENT", "CLEAN",	 "STAGING", "STAGED",  "WRITING",
-	"DOOMED", "DROPPING", "SWAPPED", "READING", "FILLING", "POISONED",
+	"EMPTY",   "RESIDENT", "CLEAN",	   "STAGING", "STAGED",
+	"WRITING", "DOOMED",   "DROPPING", "SWAPPED", "READING",
+	"FILLING", "POISONED", "STORED",   "SHARED",
 };
 
 static const char *const event_names[] = {
@@ -126,7 +147,8 @@ static const char *const event_names[] = {
 	"FILLED_CLEAN", "UNFILLED",  "UNPUT",	   "LOST",	  "STAGE",
 	"TAKEN",	"KEPT",	     "KEPT_CLEAN", "VANISHED",	  "CLAIM",
 	"SETTLE",	"UNWRITTEN", "TO_SWAP",	   "TO_EMPTY",	  "DISCARD",
-	"DIRTY",	"LOOK",	     "ADOPT",
+	"DIRTY",	"LOOK",	     "ADOPT",	   "TO_STORE",	  "MAPPED",
+	"BROKE",
 };
 
 const char *ovc_state_name(enum ovc_state s)

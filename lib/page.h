@@ -8,8 +8,9 @@
  * |     value      |  heat  |  pins  |mark |wanted| state |
  * +----------------+--------+--------+-----+------+-------+
  *
- * value   a slot (CLEAN, SWAPPED, READING), a ring position (STAGED, WRITING,
- *         DOOMED, and FILLING when it came from these), else 0
+ * value   a slot (CLEAN, SWAPPED, READING), a page of the sharing store (STORED,
+ *         SHARED), a ring position (STAGED, WRITING, DOOMED, and FILLING when it
+ *         came from these), else 0
  * heat    what policy/clock.c knows of the page's use
  * pins    how many pins hold the page in memory
  * mark    the page was held back by read-ahead: its touch asks for more
@@ -32,6 +33,10 @@
  *  FILLING  may fault  moving, or being own.  no      who entered it
  *                      copied out
  *  POISONED SIGBUS     lost             no    yes     discard
+ *  STORED   faults     store            no    yes     anyone
+ *  SHARED   reads it,  store; or the    no    yes     anyone, or who finds out
+ *           a write    guest, once it                 that the guest wrote
+ *           copies it  wrote
  *
  * "ring": the slot, if there is one, is noted in the ring's entry. "own.": it is
  * known to the owner of the transient state.
@@ -60,6 +65,8 @@ enum ovc_state {
 	OVC_READING,
 	OVC_FILLING,
 	OVC_POISONED,
+	OVC_STORED,
+	OVC_SHARED,
 	OVC_NR_STATES,
 };
 
@@ -90,25 +97,31 @@ enum ovc_page_event {
 	OVC_EV_DIRTY,	/* it will be written unseen (DMA): no slot from now */
 	OVC_EV_LOOK,	/* its bytes are to be copied out, where they are */
 	OVC_EV_ADOPT,	/* tracking begins and the guest has it already */
+	/* from sharing */
+	OVC_EV_TO_STORE, /* the store has the bytes, the guest nothing */
+	OVC_EV_MAPPED,	 /* the guest has the store's page mapped */
+	OVC_EV_BROKE,	 /* it was found to have a private copy instead */
 	OVC_NR_EVENTS,
 };
 
 /* What the caller of ovc_page_next() must do once the new word is in place. */
 enum ovc_action {
-	OVC_ACT_BUG,	/* an empty cell */
-	OVC_ACT_NONE,	/* nothing more */
-	OVC_ACT_WAIT,	/* word unchanged but for `wanted`: the owner wakes */
-	OVC_ACT_CHECK,	/* it should be there: make sure and wake */
-	OVC_ACT_ZERO,	/* fill with zeros */
-	OVC_ACT_ERASE,	/* zero the staged bytes, then put them back */
-	OVC_ACT_PUT,	/* put the staged bytes back */
-	OVC_ACT_READ,	/* read the slot */
-	OVC_ACT_FILL,	/* fill with the bytes just read */
-	OVC_ACT_POISON, /* make the touch a SIGBUS */
-	OVC_ACT_TAKE,	/* take it from the guest */
-	OVC_ACT_DROP,	/* free its frame */
-	OVC_ACT_FREE,	/* free its slot */
-	OVC_ACT_COPY,	/* copy the bytes out, then end where it was */
+	OVC_ACT_BUG,	 /* an empty cell */
+	OVC_ACT_NONE,	 /* nothing more */
+	OVC_ACT_WAIT,	 /* word unchanged but for `wanted`: the owner wakes */
+	OVC_ACT_CHECK,	 /* it should be there: make sure and wake */
+	OVC_ACT_ZERO,	 /* fill with zeros */
+	OVC_ACT_ERASE,	 /* zero the staged bytes, then put them back */
+	OVC_ACT_PUT,	 /* put the staged bytes back */
+	OVC_ACT_READ,	 /* read the slot */
+	OVC_ACT_FILL,	 /* fill with the bytes just read */
+	OVC_ACT_POISON,	 /* make the touch a SIGBUS */
+	OVC_ACT_TAKE,	 /* take it from the guest */
+	OVC_ACT_DROP,	 /* free its frame */
+	OVC_ACT_FREE,	 /* free its slot */
+	OVC_ACT_COPY,	 /* copy the bytes out, then end where it was */
+	OVC_ACT_UNSHARE, /* fill with the bytes that the store has */
+	OVC_ACT_MAP,	 /* map the store's page again */
 };
 
 struct ovc_edge {

@@ -4,6 +4,7 @@
  *
  *   never there      zeros
  *   staged           put back, clean if its slot is still good
+ *   in the store     copied from there; or, where it should be mapped, mapped again
  *   in a slot        the caller reads it (fault.c on a ring, calls with pread), and
  *                    it is filled when the bytes have been verified
  *
@@ -23,15 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain.h"
 #include "memory/memory.h"
-
-#define INC(vm, field, n)                                              \
-	do {                                                           \
-		atomic_fetch_add_explicit(&(vm)->count.field, n,       \
-					  memory_order_relaxed);       \
-		atomic_fetch_add_explicit(&(vm)->host->count.field, n, \
-					  memory_order_relaxed);       \
-	} while (0)
+#include "store/shared.h"
 
 static bool is_hold(const struct ovc_host *host, uint64_t pos)
 {
@@ -44,7 +39,7 @@ char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 
 	if (is_hold(host, pos))
 		return host->hold_frames + (pos - host->ring.cap) * OVC_PAGE;
-	return r->memory->view(r, idx, pos);
+	return ovc_memory_of(r, idx)->view(r, idx, pos);
 }
 
 _Atomic uint64_t *ovc_pager_slot_of(struct ovc_host *host, uint64_t pos)
@@ -129,7 +124,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 		error = ovc_memory_fill(r, idx, ovc_pager_view(r, idx, pos), 1,
 					clean, &done);
 	else
-		error = r->memory->put_back(r, idx, pos, clean);
+		error = ovc_memory_of(r, idx)->put_back(r, idx, pos, clean);
 	if (error) {
 		/* Without one, what the entry has is reclaim's to take. */
 		if (slot != OVC_NO_SLOT)
@@ -142,10 +137,10 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 		ovc_page_set_heat(&r->words[idx],
 				  ovc_clock_put_back(ovc_word_heat(
 					  atomic_load(&r->words[idx]))));
-		if (r->memory->frames_in_window)
+		if (ovc_memory_of(r, idx)->frames_in_window)
 			atomic_fetch_add(&host->ring.leftover, 1);
 	}
-	INC(vm, put_back, 1);
+	OVC_COUNT(vm, put_back, 1);
 	atomic_fetch_add(&vm->resident, 1);
 	atomic_fetch_sub(&vm->staged, 1);
 	if (clean) {
@@ -162,13 +157,14 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 
 /* Frames that a put back makes on top of the staged ones: see
  * OVC_LEFTOVER_MAX. A held page and memory that moves no frame pay as usual. */
-static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
+static bool charge_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			    bool ahead)
 {
 	struct ovc_host *host = r->vm->host;
 
 	if (is_hold(host, pos))
 		return ovc_charge(r->vm, 1);
-	if (!r->memory->frames_in_window)
+	if (!ovc_memory_of(r, idx)->frames_in_window)
 		return true;
 	if (ahead && !ovc_room_ahead(r->vm, 1))
 		return false;
@@ -181,9 +177,10 @@ static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
 	return true;
 }
 
-static void uncharge_put_back(struct ovc_region *r, uint64_t pos)
+static void uncharge_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
-	if (is_hold(r->vm->host, pos) || r->memory->frames_in_window)
+	if (is_hold(r->vm->host, pos) ||
+	    ovc_memory_of(r, idx)->frames_in_window)
 		ovc_uncharge(r->vm->host, 1);
 }
 
@@ -195,12 +192,12 @@ static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
 	uint64_t slot = OVC_NO_SLOT;
 	bool staged = ovc_word_state(w) == OVC_STAGED;
 
-	if (!charge_put_back(r, pos, ahead))
+	if (!charge_put_back(r, idx, pos, ahead))
 		return OVC_TOUCH_STARVED;
 	t->mark = w & OVC_W_MARK;
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
 	    OVC_ACT_PUT) {
-		uncharge_put_back(r, pos);
+		uncharge_put_back(r, idx, pos);
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
@@ -209,7 +206,7 @@ static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
 		slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
 				       OVC_NO_SLOT);
 	if (ovc_pager_put_back(r, idx, pos, slot, write))
-		uncharge_put_back(r, pos);
+		uncharge_put_back(r, idx, pos);
 	return OVC_TOUCH_DONE;
 }
 
@@ -220,11 +217,11 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 {
 	uint64_t pos = ovc_word_value(w), slot;
 
-	if (ahead || !charge_put_back(r, pos, ahead))
+	if (ahead || !charge_put_back(r, idx, pos, ahead))
 		return OVC_TOUCH_STARVED;
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
 	    OVC_ACT_ERASE) {
-		uncharge_put_back(r, pos);
+		uncharge_put_back(r, idx, pos);
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
@@ -234,7 +231,7 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 		ovc_swap_free(r->vm->swap, slot);
 	memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
 	if (ovc_pager_put_back(r, idx, pos, OVC_NO_SLOT, true))
-		uncharge_put_back(r, pos);
+		uncharge_put_back(r, idx, pos);
 	return OVC_TOUCH_DONE;
 }
 
@@ -259,7 +256,7 @@ static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	if (r->memory->zero(r, idx, 1, write)) {
+	if (ovc_memory_of(r, idx)->zero(r, idx, 1, write)) {
 		ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
 		ovc_uncharge(r->vm->host, 1);
 		wake(r, idx);
@@ -288,6 +285,59 @@ static enum ovc_touch touch_swapped(struct ovc_region *r, uint64_t idx,
 	return OVC_TOUCH_READ;
 }
 
+/* ---- pages of the store -------------------------------------------------- */
+
+static enum ovc_touch touch_stored(struct ovc_region *r, uint64_t idx,
+				   uint64_t w, bool ahead, bool *again)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t page = ovc_word_value(w), done;
+
+	if (!charge_in(r, ahead))
+		return OVC_TOUCH_STARVED;
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) !=
+	    OVC_ACT_UNSHARE) {
+		ovc_uncharge(vm->host, 1);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	if (ovc_memory_fill(r, idx, ovc_shared_view(vm->host->store, page), 1,
+			    false, &done)) {
+		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
+		ovc_uncharge(vm->host, 1);
+		wake(r, idx);
+		return OVC_TOUCH_DONE;
+	}
+	/* It is read: next time it is worth a mapping. */
+	ovc_page_set_heat(&r->words[idx], ovc_clock_put_back(ovc_word_heat(w)));
+	atomic_fetch_add(&vm->resident, 1);
+	atomic_fetch_sub(&vm->shared, 1);
+	OVC_COUNT(vm, broken, 1);
+	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	ovc_domain_unref(vm, page);
+	return OVC_TOUCH_DONE;
+}
+
+/* It should be mapped, and is not: the kernel wanted the page table's entry. */
+static enum ovc_touch touch_shared(struct ovc_region *r, uint64_t idx,
+				   uint64_t w, bool *again)
+{
+	uint64_t page = ovc_word_value(w);
+	size_t done;
+	int error;
+
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) != OVC_ACT_MAP) {
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
+				  OVC_PAGE, false, &done);
+	ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	if (error)
+		wake(r, idx);
+	return OVC_TOUCH_DONE;
+}
+
 /*
  * A fault on a page that should be there. The VMM dropped it behind our back, or
  * the kernel unmapped a page of a memfd. The page counts as written from now on:
@@ -313,7 +363,7 @@ static enum ovc_touch touch_present(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	error = r->memory->zero(r, idx, 1, write);
+	error = ovc_memory_of(r, idx)->zero(r, idx, 1, write);
 	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
 	if (error)
 		wake(r, idx);
@@ -340,6 +390,12 @@ static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
 		if (ahead)
 			return OVC_TOUCH_DONE;
 		return touch_present(r, idx, w, write, again);
+	case OVC_STORED:
+		return touch_stored(r, idx, w, ahead, again);
+	case OVC_SHARED:
+		if (ahead)
+			return OVC_TOUCH_DONE;
+		return touch_shared(r, idx, w, again);
 	case OVC_POISONED:
 		/* It was poisoned before the word said so. Not again: the word
 		 * is not ours, and may stand for another page by now. */
@@ -365,7 +421,7 @@ enum ovc_touch ovc_pager_touch(struct ovc_region *r, uint64_t idx, bool write,
 		result = touch_once(r, idx, write, ahead, t, &again);
 		if (result == OVC_TOUCH_STARVED && !told) {
 			/* See the story on top: mark, then try once more. */
-			INC(r->vm, faults_waited, 1);
+			OVC_COUNT(r->vm, faults_waited, 1);
 			atomic_store(&r->vm->starved, true);
 			told = again = true;
 		}
@@ -390,11 +446,11 @@ void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
 	enum ovc_action action;
 
 	ovc_page_end(&r->words[idx], OVC_EV_LOST, slot, &action);
-	r->memory->poison(r, idx);
+	ovc_memory_poison(r, idx);
 	ovc_uncharge(vm->host, 1);
 	atomic_fetch_sub(&vm->swapped, 1);
 	atomic_fetch_add(&vm->poisoned, 1);
-	INC(vm, read_errors, 1);
+	OVC_COUNT(vm, read_errors, 1);
 	ovc_page_end(&r->words[idx], OVC_EV_LOST, 0, &action);
 	wake(r, idx);
 	ovc_swap_free(vm->swap, slot);
@@ -482,11 +538,11 @@ void ovc_pager_arrived(const struct ovc_arrival *a,
 	uint64_t from = a->idx, end = a->idx + a->nr;
 	bool clean = false;
 
-	INC(a->region->vm, swap_in, a->nr);
+	OVC_COUNT(a->region->vm, swap_in, a->nr);
 	if (a->demand - a->idx < a->nr)
-		INC(a->region->vm, readahead, a->nr - 1);
+		OVC_COUNT(a->region->vm, readahead, a->nr - 1);
 	else
-		INC(a->region->vm, readahead, a->nr);
+		OVC_COUNT(a->region->vm, readahead, a->nr);
 	for (uint64_t i = a->idx; i < end; i++) {
 		bool good = verify(a, i), this = is_clean_one(a, i);
 
@@ -530,8 +586,8 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
 		next = ovc_page_next(w, OVC_EV_READ_HELD, pos, &action) |
 		       OVC_W_MARK;
 	} while (!atomic_compare_exchange_weak(&r->words[idx], &w, next));
-	INC(vm, swap_in, 1);
-	INC(vm, readahead, 1);
+	OVC_COUNT(vm, swap_in, 1);
+	OVC_COUNT(vm, readahead, 1);
 	/* Its frame is one of our buffers: the guest has none yet. */
 	ovc_uncharge(host, 1);
 	atomic_fetch_add(&vm->staged, 1);

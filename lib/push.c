@@ -142,7 +142,8 @@ void ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
 			continue;
 		if (ovc_entry_named(atomic_load(&region->words[e->idx]),
 				    n % s->cap))
-			ovc_settle_to(rc, e, n % s->cap, OVC_NO_SLOT);
+			ovc_settle_to(rc, e, n % s->cap,
+				      ovc_home_slot(OVC_NO_SLOT));
 		ovc_settle_drops(rc);
 		ovc_entry_finish(e);
 	}

@@ -15,8 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain.h"
+#include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
+#include "store/shared.h"
 
 #define RUN 16 /* pages read at once */
 
@@ -73,6 +76,19 @@ static void read_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		ovc_pager_arrived(&a, NULL, NULL);
 }
 
+/* A page that is mapped from the store gets to be one that a touch copies. */
+static void unmap(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_host *host = r->vm->host;
+
+	/* Who brings a region back holds the lock. */
+	if (!atomic_load(&r->leaving))
+		ovc_control_lock(host);
+	ovc_lay_unmap(r, idx, 1);
+	if (!atomic_load(&r->leaving))
+		ovc_control_unlock(host);
+}
+
 /* Brings idx in, and maybe more of the nr pages that begin there. */
 static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 {
@@ -82,6 +98,11 @@ static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 
 		if (s == OVC_RESIDENT || s == OVC_CLEAN)
 			return 0;
+		if (s == OVC_SHARED) {
+			unmap(r, idx);
+			ovc_host_pause(r->vm->host, round);
+			continue;
+		}
 		switch (ovc_pager_touch(r, idx, write, false, &t)) {
 		case OVC_TOUCH_READ:
 			read_run(r, idx, nr, t.slot, write);
@@ -116,21 +137,43 @@ static void give_up_slot(struct ovc_region *r, uint64_t idx)
 
 /* ---- discard ------------------------------------------------------------ */
 
+/* A page that was DROPPING is gone; what it named of the store, it names no more. */
+static void end_dropped(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t page = ovc_word_value(atomic_load(&r->words[idx]));
+
+	ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+	if (!page)
+		return;
+	atomic_fetch_sub(&r->vm->shared, 1);
+	atomic_fetch_sub(&r->vm->mapped, 1);
+	ovc_domain_unref(r->vm, page);
+}
+
+/* It could not be dropped: the guest keeps it. */
+static void end_undropped(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t page = ovc_word_value(atomic_load(&r->words[idx]));
+	enum ovc_action action;
+
+	ovc_page_end(&r->words[idx], OVC_EV_UNWRITTEN, 0, &action);
+	if (page)
+		ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	else
+		ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+}
+
 /* Frees nr pages that are DROPPING, of which the guest had `resident`. */
 static int drop_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		    uint64_t *resident)
 {
-	int error = nr ? r->memory->discard(r, idx, nr) : 0;
-	enum ovc_action action;
+	int error = nr ? ovc_memory_discard(r, idx, nr) : 0;
 
 	for (uint64_t i = idx; i < idx + nr; i++) {
-		if (!error) {
-			ovc_pager_end(r, i, OVC_EV_TO_EMPTY, 0);
-			continue;
-		}
-		/* Not dropped: the guest keeps it. */
-		ovc_page_end(&r->words[i], OVC_EV_UNWRITTEN, 0, &action);
-		ovc_pager_end(r, i, OVC_EV_FILLED, 0);
+		if (error)
+			end_undropped(r, i);
+		else
+			end_dropped(r, i);
 	}
 	if (!error) {
 		atomic_fetch_sub(&r->vm->resident, *resident);
@@ -150,6 +193,18 @@ static void forget_slot(struct ovc_region *r, uint64_t pos)
 		ovc_swap_free(r->vm->swap, slot);
 }
 
+/* What a page named that nobody needs any more: a slot, or a page of the store. */
+static void free_home(struct ovc_vm *vm, enum ovc_state was, uint64_t value)
+{
+	if (was == OVC_STORED) {
+		atomic_fetch_sub(&vm->shared, 1);
+		ovc_domain_unref(vm, value);
+		return;
+	}
+	atomic_fetch_sub(&vm->swapped, 1);
+	ovc_swap_free(vm->swap, value);
+}
+
 /*
  * Discards one page. True: it is DROPPING now, and the caller must drop it with
  * the rest of its run.
@@ -166,7 +221,8 @@ static bool discard_one(struct ovc_region *r, uint64_t idx, bool *resident,
 	*busy = true;
 	if (ovc_word_transient(w))
 		return false;
-	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED)
+	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
+	    s == OVC_SHARED)
 		keep = value;
 	switch (ovc_page_try(&r->words[idx], &w, OVC_EV_DISCARD, keep)) {
 	case OVC_ACT_DROP:
@@ -182,8 +238,7 @@ static bool discard_one(struct ovc_region *r, uint64_t idx, bool *resident,
 		}
 		return true;
 	case OVC_ACT_FREE:
-		ovc_swap_free(vm->swap, value);
-		atomic_fetch_sub(&vm->swapped, 1);
+		free_home(vm, s, value);
 		*busy = false;
 		return false;
 	case OVC_ACT_NONE:
@@ -240,7 +295,7 @@ static bool discard_untracked(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	ovc_control_lock(host);
 	untracked = !atomic_load(&r->tracked);
 	if (untracked)
-		*error = r->memory->discard(r, idx, nr);
+		*error = ovc_memory_discard(r, idx, nr);
 	ovc_control_unlock(host);
 	return untracked;
 }
@@ -382,15 +437,15 @@ int ovc_range_overwrite(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	for (uint64_t i = idx; i < idx + nr; i++) {
 		uint64_t w = atomic_load(&r->words[i]);
-		uint64_t slot = ovc_word_value(w);
+		uint64_t value = ovc_word_value(w);
+		enum ovc_state s = ovc_word_state(w);
 
-		if (ovc_word_state(w) != OVC_SWAPPED)
+		if (s != OVC_SWAPPED && s != OVC_STORED)
 			continue;
-		if (ovc_page_try(&r->words[i], &w, OVC_EV_DISCARD, 0) !=
+		if (ovc_page_try(&r->words[i], &w, OVC_EV_DISCARD, 0) ==
 		    OVC_ACT_FREE)
-			continue; /* being read already: nothing to spare */
-		ovc_swap_free(r->vm->swap, slot);
-		atomic_fetch_sub(&r->vm->swapped, 1);
+			free_home(r->vm, s, value);
+		/* else it is being read already: nothing to spare */
 	}
 	return 0;
 }
@@ -422,6 +477,19 @@ int ovc_range_prefetch(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			OVC_MAX_REQUESTS);
 }
 
+void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
+			   bool on)
+{
+	ovc_control_lock(r->vm->host);
+	ovc_region_mark(r);
+	for (uint64_t i = idx; i < idx + nr; i++)
+		if (on)
+			atomic_fetch_and(&r->marks[i], (uint8_t)~OVC_MARK_OFF);
+		else
+			atomic_fetch_or(&r->marks[i], OVC_MARK_OFF);
+	ovc_control_unlock(r->vm->host);
+}
+
 /* ---- read ------------------------------------------------------------------ */
 
 /* Copies a page that we made FILLING (it was with the guest, or staged) or
@@ -438,10 +506,10 @@ static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
 	case OVC_CLEAN:
 		/* A memfd's page is looked at through the view: it must not
 		 * fault here, where nobody would answer. */
-		error = r->memory->present(r, idx, 1, &bits);
+		error = ovc_memory_of(r, idx)->present(r, idx, 1, &bits);
 		if (!error && !bits)
 			memset(page, 0, OVC_PAGE);
-		else if (!error && r->view)
+		else if (!error && r->view && !ovc_is_laid(r, idx))
 			memcpy(page, r->view + idx * OVC_PAGE, OVC_PAGE);
 		else if (!error)
 			memcpy(page, ovc_page_addr(r, idx), OVC_PAGE);
@@ -456,6 +524,23 @@ static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
 		    ovc_swap_checksum(page) != ovc_swap_sum(r->vm->swap, value))
 			error = -EBADMSG;
 		ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, value);
+		return error;
+	case OVC_STORED:
+		memcpy(page, ovc_shared_view(r->vm->host->store, value),
+		       OVC_PAGE);
+		ovc_pager_end(r, idx, OVC_EV_TO_STORE, value);
+		return 0;
+	case OVC_SHARED:
+		/* The guest's address is touched only where the guest has a
+		 * copy, which is there. */
+		error = ovc_laid_look(r, idx, 1, &bits);
+		if (!error && (bits & (OVC_PAGES_PRESENT | OVC_PAGES_FILE |
+				       OVC_PAGES_MARKED)) == OVC_PAGES_PRESENT)
+			memcpy(page, ovc_page_addr(r, idx), OVC_PAGE);
+		else if (!error)
+			memcpy(page, ovc_shared_view(r->vm->host->store, value),
+			       OVC_PAGE);
+		ovc_pager_end(r, idx, OVC_EV_MAPPED, value);
 		return error;
 	default:
 		memcpy(page, ovc_pager_view(r, idx, value), OVC_PAGE);
@@ -551,7 +636,7 @@ static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
 		if (discard_one(r, idx, &freed, &busy)) {
 			/* It came in under our eyes; its memory is not ours
 			 * to drop, so that the word alone is finished. */
-			ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+			end_dropped(r, idx);
 			atomic_fetch_sub(&r->vm->resident, freed);
 			ovc_uncharge(r->vm->host, freed);
 			return 0;
@@ -572,6 +657,8 @@ int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
 			i += 511;
 			continue;
 		}
+		if (!(i % 512) && !throw_away)
+			ovc_lay_unmap(r, i, r->nr - i < 512 ? r->nr - i : 512);
 		int e = bring_back_one(r, i, throw_away);
 
 		/* We hold the lock that reclaim would need for this. */
@@ -583,5 +670,6 @@ int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
 		/* A page that came along clean with another one. */
 		give_up_slot(r, i);
 	}
+	ovc_lay_end(r, throw_away);
 	return error;
 }

@@ -21,4 +21,8 @@ int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf,
  * of tracking when a region goes. `throw_away`: only settles where pages are. */
 int ovc_range_bring_back(struct ovc_region *r, bool throw_away);
 
+/* Whether equal pages are looked for there. */
+void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
+			   bool on);
+
 #endif

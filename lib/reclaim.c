@@ -23,9 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain.h"
 #include "meta.h"
 #include "pager.h"
 #include "reclaim.h"
+#include "share.h"
 
 static void wake_starved(struct ovc_host *host)
 {
@@ -133,6 +135,8 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 		if (staged < want)
 			staged += ovc_stage_sweep(
 				host, (unsigned)(want - staged), now);
+		if (!staged && !coming && !waiting)
+			staged = ovc_stage_shared(host, (unsigned)want);
 	}
 	if (need > OVC_SETTLE_STEP)
 		need = OVC_SETTLE_STEP;
@@ -166,13 +170,18 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	uint64_t now = ovc_now_ns(), need, freed = atomic_load(&host->used);
 	bool progress = ovc_settle_reap(rc) > 0, over = false;
 	int wait = ovc_monitor_step(&rc->monitor, host, now);
+	int watch = ovc_breaks_watch(host, now);
 
+	if (watch >= 0 && (wait < 0 || watch < wait))
+		wait = watch;
 	ovc_host_recount(host);
 	ovc_ring_advance(rc);
 	ovc_ring_collect(rc);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
 		need = host_need(rc);
+		if (need && host->store)
+			ovc_domain_sweep(host);
 		if (need)
 			progress |= reclaim_host(rc, need, now);
 	} else {

@@ -22,10 +22,21 @@ struct ovc_write {
 	struct iovec iov[OVC_CLUSTER];
 };
 
+/* Where a page lives once its frame is freed. */
+enum ovc_home_kind { OVC_HOME_NOWHERE, OVC_HOME_SLOT, OVC_HOME_STORE };
+
+struct ovc_home {
+	enum ovc_home_kind kind;
+	uint64_t at; /* the slot, or the store's page */
+	bool map;    /* STORE: the guest still wants it: map it where a mapping
+			can be had */
+};
+
 /* A page whose frame is to be freed; it is DROPPING. */
 struct ovc_drop {
 	struct ovc_entry *e;
-	uint64_t pos, slot;
+	uint64_t pos;
+	struct ovc_home home;
 };
 
 struct ovc_reclaim {
@@ -59,17 +70,6 @@ static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host, uint64_t n)
 	return &host->ring.entries[n % host->ring.cap];
 }
 
-static inline void ovc_count(struct ovc_vm *vm, size_t field, uint64_t n)
-{
-	_Atomic uint64_t *one = (void *)((char *)&vm->count + field);
-	_Atomic uint64_t *all = (void *)((char *)&vm->host->count + field);
-
-	atomic_fetch_add_explicit(one, n, memory_order_relaxed);
-	atomic_fetch_add_explicit(all, n, memory_order_relaxed);
-}
-#define OVC_COUNT(vm, field, n) \
-	ovc_count(vm, offsetof(struct ovc_counters, field), n)
-
 /* ---- stage.c -------------------------------------------------------------- */
 
 /* Room in the ring, in pages. */
@@ -83,11 +83,18 @@ bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now);
 unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 			 bool all, bool *moving);
 
+/* Stages these pages of a region, rising, at most OVC_CHUNK, those of them that can
+ * be. Returns how many. */
+unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx,
+			 unsigned nr);
+
 /* The hand over one VM, at most a lap or *chunks chunks, until `want` are staged;
- * the same over all VMs; and the oldest on probation beyond those that may stay.
+ * the same over all VMs; pages that are shared,
+ * for which that is the last resort; and the oldest on probation beyond those that may stay.
  * Return how many were taken. */
 unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks);
 unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now);
+unsigned ovc_stage_shared(struct ovc_host *host, unsigned want);
 unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 			     uint64_t now);
 
@@ -100,11 +107,27 @@ bool ovc_entry_named(uint64_t w, uint64_t pos);
 void ovc_entry_finish(struct ovc_entry *e);
 
 /*
- * From WRITING or DOOMED at pos to nowhere or to a slot: at once, or with the next
+ * From WRITING or DOOMED at pos to its new home: at once, or with the next
  * ovc_settle_drops(). False: it was put back meanwhile.
  */
 bool ovc_settle_to(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
-		   uint64_t slot);
+		   struct ovc_home home);
+
+/* A slot as a home; nowhere for OVC_NO_SLOT. */
+static inline struct ovc_home ovc_home_slot(uint64_t slot)
+{
+	return (struct ovc_home){
+		.kind = slot == OVC_NO_SLOT ? OVC_HOME_NOWHERE : OVC_HOME_SLOT,
+		.at = slot,
+	};
+}
+
+/* A WRITING page goes back to the guest. */
+void ovc_settle_put_back(struct ovc_reclaim *rc, struct ovc_entry *e,
+			 uint64_t pos);
+
+/* Is a page all zero? */
+bool ovc_is_zero(const char *page);
 void ovc_settle_drops(struct ovc_reclaim *rc);
 
 /* Looks at one entry of the ring; true: it is (or will be) on its way out. */

@@ -19,7 +19,9 @@
 #include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
+#include "policy/hints.h"
 #include "range.h"
+#include "share.h"
 #include "sys/memfd.h"
 
 #define MAX_LEN ((uint64_t)1 << 40)
@@ -53,8 +55,9 @@ static int check_shape(const struct ovc_region_options *o)
 				"add_region: gpa %#llx is not "
 				"aligned, or wraps around",
 				(unsigned long long)o->gpa);
-	if (o->flags)
-		return ovc_fail(-EINVAL, "add_region: flags %#x must be 0",
+	if (o->flags & ~(uint32_t)OVC_REGION_UNSHARED_MEMFD)
+		return ovc_fail(-EINVAL,
+				"add_region: flags %#x has unknown bits",
 				o->flags);
 	if (o->memfd < 0 || o->memfd_offset % OVC_PAGE)
 		return ovc_fail(-EINVAL,
@@ -85,11 +88,12 @@ static int check_memfd(const struct ovc_region_options *o,
 }
 
 static int check_mapping(const struct ovc_host *host,
-			 const struct ovc_region_options *o)
+			 const struct ovc_region_options *o, unsigned *traits)
 {
 	struct ovc_mapping m;
 	int error = ovc_pages_mapping(o->addr, o->len, &m);
 
+	*traits = m.traits;
 	if (error)
 		return ovc_fail(error, "add_region: /proc/self/smaps: %s",
 				strerror(-error));
@@ -146,11 +150,46 @@ static size_t touched_len(const struct ovc_region *r)
 	return ((r->nr / 512 + 64) / 64 * 8 + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
 }
 
+/* Numbers that no region has now. Once all were used they begin anew: hints that are
+ * left of a region that is gone are wrong, as any hint may be. */
+static uint64_t take_numbers(struct ovc_host *host, uint64_t nr)
+{
+	const struct ovc_map *map = atomic_load(&host->map);
+	uint64_t at = host->next_number;
+
+	if (at + nr >= OVC_HINT_STORE)
+		at = 1;
+	for (size_t i = 0; map && i < map->nr; i++) {
+		const struct ovc_region *r = map->regions[i];
+
+		if (at < r->number + r->nr && r->number < at + nr) {
+			at = r->number + r->nr;
+			i = (size_t)-1; /* from the first again */
+		}
+	}
+	host->next_number = at + nr;
+	return at;
+}
+
+static size_t marks_len(const struct ovc_region *r)
+{
+	return (r->nr + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
+}
+
+/* A memfd that others map, too, must keep its pages. */
+static bool may_map(const struct ovc_host *host,
+		    const struct ovc_region_options *o)
+{
+	return host->uffd_features.minor &&
+	       (!o->memfd || o->flags & OVC_REGION_UNSHARED_MEMFD);
+}
+
 int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 		      struct ovc_region **regionp)
 {
 	struct ovc_region *r;
-	void *words, *touched;
+	void *words, *touched, *marks = NULL;
+	unsigned traits;
 	int error = check_shape(o);
 
 	if (error)
@@ -158,7 +197,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	if (overlaps(vm->host, o->addr, o->len))
 		return ovc_fail(-EEXIST, "add_region: the range overlaps a "
 					 "region of this host");
-	error = check_mapping(vm->host, o);
+	error = check_mapping(vm->host, o, &traits);
 	if (error)
 		return error;
 	r = ovc_meta_zalloc(sizeof(*r));
@@ -177,6 +216,13 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	if (!error)
 		error = ovc_pages_reserve(touched_len(r), &touched);
 	r->touched = error ? NULL : touched;
+	if (!error)
+		error = ovc_pages_reserve(marks_len(r), &marks);
+	r->marks = marks;
+	r->map_flags = traits;
+	r->mapped_from = UINT64_MAX;
+	r->mappable = may_map(vm->host, o);
+	r->number = take_numbers(vm->host, r->nr);
 	if (!error && o->memfd)
 		error = ovc_memfd_map(o->memfd, o->memfd_offset, o->len,
 				      &r->memfd, &r->view);
@@ -185,6 +231,14 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 		return ovc_fail(error, "add_region: no room for its tables: %s",
 				strerror(-error));
 	}
+	if (!r->mappable)
+		ovc_log(vm->host, OVC_LOG_DEBUG,
+			"%s: shared pages of region %p are not mapped: %s",
+			vm->name, (void *)r->base,
+			vm->host->uffd_features.minor ?
+				"others may map its memfd (no "
+				"OVC_REGION_UNSHARED_MEMFD)" :
+				"no minor faults");
 	*regionp = r;
 	return 0;
 }
@@ -218,7 +272,18 @@ void ovc_region_free(struct ovc_region *r)
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));
+	if (r->marked)
+		atomic_fetch_sub(&r->vm->host->tables, marks_len(r));
+	ovc_pages_release(r->marks, marks_len(r));
 	ovc_meta_free(r);
+}
+
+void ovc_region_mark(struct ovc_region *r)
+{
+	if (r->marked)
+		return;
+	r->marked = true;
+	atomic_fetch_add(&r->vm->host->tables, marks_len(r));
 }
 
 void ovc_region_touch(struct ovc_region *r, uint64_t idx)
@@ -304,6 +369,7 @@ int ovc_region_track(struct ovc_region *r)
 	if (error)
 		return error;
 	atomic_store(&r->tracked, true);
+	ovc_share_kick(host);
 	ovc_log(host, OVC_LOG_DEBUG,
 		"%s: tracking region %p, %llu MiB (%s), %llu MiB resident",
 		r->vm->name, (void *)r->base,

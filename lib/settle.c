@@ -6,6 +6,8 @@
  *   clean          its slot has it already: dropped
  *   raw            up to 256 pages go to contiguous slots with one write; then
  *                  dropped
+ *   equal to one of the store (merge.c says so)   the store: dropped, and mapped
+ *                  where the guest still reads it and a mapping can be had
  *   put back meanwhile   nothing; the slot that it was written to is free again
  *
  * Failures: a write that fails puts its pages back; the VM's swap is left alone for
@@ -15,6 +17,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "domain.h"
+#include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "reclaim.h"
@@ -32,21 +36,32 @@ static void set_evicted(struct ovc_region *r, uint64_t idx)
 }
 
 /* The page is DROPPING, and its frame is gone, or goes with the ring's window. */
-static void dropped(struct ovc_region *r, struct ovc_entry *e, uint64_t slot)
+static void dropped(struct ovc_region *r, struct ovc_entry *e,
+		    struct ovc_home home, bool mapped)
 {
 	struct ovc_vm *vm = r->vm;
 	uint64_t idx = e->idx;
 
 	atomic_fetch_sub(&vm->staged, 1);
 	e->settled = 1;
-	if (!r->memory->frames_in_window)
+	if (!e->frame)
 		ovc_uncharge(vm->host, 1);
-	if (slot == OVC_NO_SLOT) {
+	switch (home.kind) {
+	case OVC_HOME_NOWHERE:
 		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
-	} else {
+		break;
+	case OVC_HOME_SLOT:
 		set_evicted(r, idx);
 		atomic_fetch_add(&vm->swapped, 1);
-		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, slot);
+		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, home.at);
+		break;
+	case OVC_HOME_STORE:
+		atomic_fetch_add(&vm->shared, 1);
+		atomic_fetch_add(&vm->mapped, mapped);
+		OVC_COUNT(vm, merged, 1);
+		ovc_pager_end(r, idx, mapped ? OVC_EV_MAPPED : OVC_EV_TO_STORE,
+			      home.at);
+		break;
 	}
 }
 
@@ -55,11 +70,11 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 			int error)
 {
 	struct ovc_entry *e = d->e;
-	uint64_t pos = d->pos, slot = d->slot;
+	uint64_t pos = d->pos;
 	enum ovc_action action;
 
 	ovc_page_end(&r->words[e->idx], OVC_EV_UNWRITTEN, pos, &action);
-	if (slot == OVC_NO_SLOT) { /* zero, or discarded: reads as zero now */
+	if (d->home.kind == OVC_HOME_NOWHERE) { /* reads as zero now */
 		uint64_t old = atomic_exchange(&e->slot, OVC_NO_SLOT);
 
 		if (old != OVC_NO_SLOT)
@@ -67,10 +82,24 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 		memset(ovc_pager_view(r, e->idx, pos), 0, OVC_PAGE);
 	}
 	ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true);
-	if (slot != OVC_NO_SLOT)
-		ovc_swap_free(r->vm->swap, slot);
+	if (d->home.kind == OVC_HOME_SLOT)
+		ovc_swap_free(r->vm->swap, d->home.at);
+	if (d->home.kind == OVC_HOME_STORE)
+		ovc_domain_unref(r->vm, d->home.at);
 	ovc_event_post(r->vm->host, OVC_EVENT_MEMORY_FAILED, -error, r->vm, r,
 		       e->idx, 1);
+}
+
+/* Do two drops go with one call? Neighbours do that have the same fate. */
+static bool go_together(const struct ovc_drop *a, const struct ovc_drop *b,
+			uint64_t distance)
+{
+	if (b->e->region != a->e->region || b->e->idx != a->e->idx + distance ||
+	    b->e->frame != a->e->frame || b->home.kind != a->home.kind ||
+	    b->home.map != a->home.map)
+		return false;
+	return a->home.kind != OVC_HOME_STORE ||
+	       b->home.at == a->home.at + distance;
 }
 
 /* Frees the frames of pages that wait to be dropped, neighbours with one call. */
@@ -79,29 +108,29 @@ void ovc_settle_drops(struct ovc_reclaim *rc)
 	for (unsigned i = 0, n; i < rc->nr_drops; i += n) {
 		const struct ovc_drop *d = &rc->drops[i];
 		struct ovc_region *r = d->e->region;
+		bool mapped = false;
 		int error;
 
 		for (n = 1; i + n < rc->nr_drops; n++)
-			if (d[n].e->region != r || d[n].e->idx != d->e->idx + n)
+			if (!go_together(d, &d[n], n))
 				break;
-		error = r->memory->drop(r, d->e->idx, n);
+		error = ovc_memory_of(r, d->e->idx)->drop(r, d->e->idx, n);
+		if (!error && d->home.kind == OVC_HOME_STORE)
+			mapped = ovc_lay_run(r, d->e->idx, n, d->home.at,
+					     d->home.map);
 		for (unsigned k = 0; k < n; k++) {
 			d[k].e->busy = 0;
 			if (error)
 				not_dropped(r, &d[k], error);
 			else
-				dropped(r, d[k].e, d[k].slot);
+				dropped(r, d[k].e, d[k].home, mapped);
 		}
 	}
 	rc->nr_drops = 0;
 }
 
-/*
- * From WRITING or DOOMED at pos to nowhere or to a slot: at once, or with the next
- * ovc_settle_drops(). False: it was put back meanwhile.
- */
 bool ovc_settle_to(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
-		   uint64_t slot)
+		   struct ovc_home home)
 {
 	struct ovc_region *r = e->region;
 	enum ovc_state s;
@@ -113,16 +142,17 @@ bool ovc_settle_to(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
 		if (ovc_word_value(w) != pos ||
 		    (s != OVC_WRITING && s != OVC_DOOMED))
 			return false;
-		if (s == OVC_DOOMED && slot != OVC_NO_SLOT)
+		if (s == OVC_DOOMED && home.kind != OVC_HOME_NOWHERE)
 			return false;
 	} while (ovc_page_try(&r->words[e->idx], &w, OVC_EV_SETTLE, 0) !=
 		 OVC_ACT_DROP);
-	if (r->memory->frames_in_window) {
-		dropped(r, e, slot);
+	/* Runs of the store's pages are mapped with one call. */
+	if (e->frame && home.kind != OVC_HOME_STORE) {
+		dropped(r, e, home, false);
 		return true;
 	}
 	e->busy = 1;
-	rc->drops[rc->nr_drops++] = (struct ovc_drop){ e, pos, slot };
+	rc->drops[rc->nr_drops++] = (struct ovc_drop){ e, pos, home };
 	if (rc->nr_drops == OVC_CLUSTER)
 		ovc_settle_drops(rc);
 	return true;
@@ -147,7 +177,7 @@ void ovc_entry_finish(struct ovc_entry *e)
 	e->region = NULL;
 }
 
-static bool is_zero(const char *page)
+bool ovc_is_zero(const char *page)
 {
 	const uint64_t *w = (const void *)page;
 
@@ -158,8 +188,8 @@ static bool is_zero(const char *page)
 	return true;
 }
 
-/* A WRITING page goes back to the guest: it could not be written. */
-static void put_back(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+void ovc_settle_put_back(struct ovc_reclaim *rc, struct ovc_entry *e,
+			 uint64_t pos)
 {
 	struct ovc_region *r = e->region;
 	uint64_t w;
@@ -168,7 +198,7 @@ static void put_back(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 		w = atomic_load(&r->words[e->idx]);
 		if (ovc_word_value(w) == pos &&
 		    ovc_word_state(w) == OVC_DOOMED) {
-			ovc_settle_to(rc, e, pos, OVC_NO_SLOT);
+			ovc_settle_to(rc, e, pos, ovc_home_slot(OVC_NO_SLOT));
 			return;
 		}
 		if (ovc_word_value(w) != pos ||
@@ -176,10 +206,9 @@ static void put_back(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 			return;
 	} while (ovc_page_try(&r->words[e->idx], &w, OVC_EV_UNWRITTEN, pos) !=
 		 OVC_ACT_PUT);
-	if (r->memory->frames_in_window)
+	if (e->frame)
 		ovc_charge_force(r->vm, 1);
-	if (ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true) &&
-	    r->memory->frames_in_window)
+	if (ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true) && e->frame)
 		ovc_uncharge(r->vm->host, 1);
 }
 
@@ -210,7 +239,7 @@ static void batch_put_back(struct ovc_reclaim *rc, unsigned from, int error)
 		struct ovc_entry *e = ovc_entry_at(rc->host, rc->batch[i]);
 
 		e->busy = 0;
-		put_back(rc, e, rc->batch[i]);
+		ovc_settle_put_back(rc, e, rc->batch[i]);
 	}
 }
 
@@ -304,15 +333,15 @@ static void classify(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 	const char *bytes = ovc_pager_view(r, e->idx, pos);
 	uint64_t sum;
 
-	if (slot != OVC_NO_SLOT && !r->memory->frames_in_window) {
-		if (ovc_settle_to(rc, e, pos, slot))
+	if (slot != OVC_NO_SLOT && !e->frame) {
+		if (ovc_settle_to(rc, e, pos, ovc_home_slot(slot)))
 			OVC_COUNT(vm, clean, 1);
 		else
 			ovc_swap_free(vm->swap, slot);
 		return;
 	}
-	if (is_zero(bytes)) {
-		if (ovc_settle_to(rc, e, pos, OVC_NO_SLOT))
+	if (ovc_is_zero(bytes)) {
+		if (ovc_settle_to(rc, e, pos, ovc_home_slot(OVC_NO_SLOT)))
 			OVC_COUNT(vm, zero, 1);
 		if (slot != OVC_NO_SLOT)
 			ovc_swap_free(vm->swap, slot);
@@ -321,7 +350,7 @@ static void classify(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 	sum = ovc_swap_checksum(bytes);
 	if (slot != OVC_NO_SLOT) {
 		if (sum == ovc_swap_sum(vm->swap, slot) &&
-		    ovc_settle_to(rc, e, pos, slot)) {
+		    ovc_settle_to(rc, e, pos, ovc_home_slot(slot))) {
 			OVC_COUNT(vm, clean, 1);
 			return;
 		}
@@ -343,7 +372,7 @@ bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 		return false;
 	}
 	if (ovc_word_state(w) == OVC_DOOMED)
-		return ovc_settle_to(rc, e, pos, OVC_NO_SLOT);
+		return ovc_settle_to(rc, e, pos, ovc_home_slot(OVC_NO_SLOT));
 	if (ovc_word_state(w) != OVC_STAGED ||
 	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
 		    OVC_ACT_BUG)
@@ -413,11 +442,12 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 		struct ovc_entry *e = ovc_entry_at(rc->host, io->pos[i]);
 
 		e->busy = 0;
-		if (i < good && ovc_settle_to(rc, e, io->pos[i], e->wslot))
+		if (i < good &&
+		    ovc_settle_to(rc, e, io->pos[i], ovc_home_slot(e->wslot)))
 			continue;
 		ovc_swap_free(vm->swap, e->wslot);
 		if (i >= good)
-			put_back(rc, e, io->pos[i]);
+			ovc_settle_put_back(rc, e, io->pos[i]);
 	}
 	ovc_settle_drops(rc);
 	rc->writing -= io->nr;

@@ -6,6 +6,8 @@
  * finds as it goes through memory by address, a chunk at a time (policy/clock.c
  * decides). A range call takes whatever it can.
  *
+ * Shared pages come last, when there was nothing else.
+ *
  * Failures: a page that the kernel will not take stays with the guest, and its place
  * in the ring is lost until the tail passes; one that is not there (the VMM dropped
  * it) is forgotten.
@@ -13,9 +15,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "domain.h"
+#include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "reclaim.h"
+#include "store/shared.h"
 
 /* Prepares one page: STAGING, with an entry. False: it is no candidate. */
 static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
@@ -65,7 +70,7 @@ static void taken(struct ovc_region *r, struct ovc_entry *e,
 			ovc_swap_free(vm->swap, slot);
 		}
 	}
-	e->frame = r->memory->frames_in_window;
+	e->frame = ovc_memory_of(r, t->idx)->frames_in_window;
 	atomic_fetch_sub(&vm->resident, 1);
 	atomic_fetch_add(&vm->staged, 1);
 	if (ovc_page_end(&r->words[t->idx], OVC_EV_TAKEN, t->pos, &action) &
@@ -105,7 +110,7 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 	for (unsigned i = 0; i < nr; i++)
 		n += prepare(r, idx[i], words[i], &t[n]);
 	if (n)
-		r->memory->stage(r, t, n);
+		ovc_memory_stage(r, t, n);
 	for (unsigned i = 0; i < n; i++) {
 		struct ovc_entry *e = &r->vm->host->ring.entries[t[i].pos];
 
@@ -118,16 +123,32 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 	return got;
 }
 
-uint64_t ovc_ring_room(const struct ovc_host *host)
-{
-	return host->ring.cap - (host->ring.head - host->ring.tail);
-}
-
 static bool candidate(uint64_t w)
 {
 	enum ovc_state s = ovc_word_state(w);
 
 	return (s == OVC_RESIDENT || s == OVC_CLEAN) && !ovc_word_pins(w);
+}
+
+unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
+{
+	uint64_t own[OVC_CHUNK], words[OVC_CHUNK];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t w = atomic_load(&r->words[idx[i]]);
+
+		if (!candidate(w))
+			continue;
+		own[n] = idx[i];
+		words[n++] = w;
+	}
+	return n ? stage_chunk(r, own, words, n) : 0;
+}
+
+uint64_t ovc_ring_room(const struct ovc_host *host)
+{
+	return host->ring.cap - (host->ring.head - host->ring.tail);
 }
 
 /* May this VM's pages go anywhere? */
@@ -224,6 +245,77 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 			} while (!host->vms[host->hand] && host->hand != was);
 			idle = some ? 0 : idle + 1;
 		}
+	}
+	return got;
+}
+
+/* ---- shared pages ------------------------------------------------------- */
+
+/*
+ * Shared pages go last: one frame of the store is free only when all who name it have
+ * let go. A page that is mapped is unmapped first; one that was not touched until the
+ * next visit is staged like any other, with a copy of the store's bytes.
+ */
+static bool stage_stored(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_staging *s = &vm->host->ring;
+	struct ovc_entry *e = ovc_entry_at(vm->host, s->head);
+	uint64_t w = atomic_load(&r->words[idx]), page = ovc_word_value(w);
+	struct ovc_taken t;
+
+	if (ovc_word_state(w) != OVC_STORED || ovc_word_pins(w) ||
+	    !prepare(r, idx, w, &t))
+		return false;
+	ovc_charge_force(vm, 1);
+	if (ovc_memory_stage_bytes(r, idx, t.pos,
+				   ovc_shared_view(vm->host->store, page))) {
+		ovc_uncharge(vm->host, 1);
+		e->region = NULL;
+		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
+		return false;
+	}
+	atomic_fetch_sub(&vm->shared, 1);
+	atomic_fetch_add(&vm->resident, 1); /* which taken() takes away */
+	taken(r, e, &t);
+	ovc_domain_unref(vm, page);
+	return true;
+}
+
+static unsigned stage_shared_of(struct ovc_region *r, unsigned want,
+				unsigned *chunks)
+{
+	unsigned got = 0;
+
+	while (got < want && *chunks &&
+	       ovc_ring_room(r->vm->host) > OVC_CHUNK) {
+		uint64_t first = r->shared_hand, nr = r->nr - first;
+
+		--*chunks;
+		nr = nr < OVC_CHUNK ? nr : OVC_CHUNK;
+		for (uint64_t i = first; i < first + nr; i++)
+			got += stage_stored(r, i);
+		ovc_lay_unmap(r, first, nr);
+		r->shared_hand = first + nr < r->nr ? first + nr : 0;
+		if (!r->shared_hand)
+			break;
+	}
+	return got;
+}
+
+unsigned ovc_stage_shared(struct ovc_host *host, unsigned want)
+{
+	unsigned got = 0, chunks = 2048;
+
+	for (unsigned i = 0; i < host->end && got < want && chunks; i++) {
+		struct ovc_vm *vm = host->vms[host->shared_hand++ % host->end];
+
+		for (unsigned k = 0;
+		     vm && atomic_load(&vm->shared) && k < vm->nr_regions; k++)
+			if (!vm->regions[k]->leaving &&
+			    atomic_load(&vm->regions[k]->tracked))
+				got += stage_shared_of(vm->regions[k],
+						       want - got, &chunks);
 	}
 	return got;
 }

@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "domain.h"
 #include "host.h"
 #include "internal.h"
 #include "meta.h"
+#include "share.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -103,6 +105,7 @@ static void choose_name(struct ovc_vm *vm, const char *name)
 static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 {
 	struct ovc_host *host = vm->host;
+	int error;
 
 	if (host->nr_vms == OVC_MAX_VMS)
 		return ovc_fail(-ENOSPC,
@@ -115,7 +118,14 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	while (host->vms[vm->index])
 		vm->index++;
 	choose_name(vm, o->name);
-	return open_swap(vm, o);
+	error = ovc_domain_join(host, o->domain, &vm->domain);
+	if (error)
+		return ovc_fail(error, "vm: no domain for it: %s",
+				strerror(-error));
+	error = open_swap(vm, o);
+	if (error)
+		ovc_domain_leave(host, &vm->domain);
+	return error;
 }
 
 static void free_vm(struct ovc_vm *vm)
@@ -136,6 +146,8 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	vm->host = host;
 	vm->swap_size = o->swap_size;
 	vm->sparse = o->flags & OVC_VM_SPARSE_SWAP;
+	vm->share_off = o->flags & OVC_VM_NO_SHARE;
+	vm->share_zero_off = o->flags & OVC_VM_NO_ZERO_SHARE;
 	atomic_store(&vm->limit, o->limit / OVC_PAGE);
 	ovc_control_lock(host);
 	error = build(vm, o);
@@ -193,6 +205,7 @@ static int remove_at(struct ovc_vm *vm, unsigned n, bool throw_away)
 	int error;
 
 	r->leaving = true;
+	ovc_share_quiesce(host);
 	drop_requests(host, r);
 	error = ovc_region_untrack(r, throw_away);
 	take_out(vm, n);
@@ -250,6 +263,7 @@ int ovc_vm_add(struct ovc_vm *vm, const struct ovc_region_options *o)
 	ovc_control_unlock(host);
 	if (!error)
 		ovc_kick_always(host);
+	ovc_share_kick(host);
 	return error;
 }
 
@@ -291,6 +305,7 @@ void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 	while (host->end && !host->vms[host->end - 1])
 		host->end--;
 	ovc_swap_destroy(&vm->swap);
+	ovc_domain_leave(host, &vm->domain);
 	ovc_control_unlock(host);
 	free_vm(vm);
 }

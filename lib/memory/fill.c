@@ -46,13 +46,28 @@ int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 			most = 1;
 			error = 0;
 		}
-		if (error != -EEXIST || !r->view)
+		if (error != -EEXIST || !r->view || ovc_is_laid(r, idx + *done))
 			continue;
 		error = fill_cached(r, idx + *done, from + *done * OVC_PAGE,
 				    wp);
 		*done += !error;
 	}
 	return error;
+}
+
+int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			   const void *bytes)
+{
+	struct ovc_host *host = r->vm->host;
+	char *to = ovc_memory_of(r, idx)->view(r, idx, pos);
+	size_t done;
+
+	if (ovc_memory_of(r, idx)->frames_in_window &&
+	    host->ring.window_registered)
+		return ovc_uffd_copy(host->uffd, to, bytes, OVC_PAGE, false,
+				     &done);
+	memcpy(to, bytes, OVC_PAGE);
+	return 0;
 }
 
 int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
@@ -63,9 +78,9 @@ int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
 
 	if (host->uffd_features.poison)
 		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
-	/* The marker of a write protection, which a clean page of a memfd left
-	 * behind, is in the way: the kernel overwrites none with poison. */
-	if (error == -EEXIST && r->view &&
+	/* The marker of a write protection, which a page of a file left behind,
+	 * is in the way: the kernel overwrites none with poison. */
+	if (error == -EEXIST && (r->view || ovc_is_laid(r, idx)) &&
 	    !ovc_uffd_unprotect(host->uffd, addr, OVC_PAGE))
 		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
 	if (error && error != -EEXIST) {
@@ -84,6 +99,10 @@ void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
 	if (host->uffd_features.poison) {
 		/* To punch a memfd would not take the marker away. */
 		ovc_pages_dontneed(addr, OVC_PAGE);
+		return;
+	}
+	if (ovc_is_laid(r, idx)) {
+		ovc_laid_clear(r, idx, 1);
 		return;
 	}
 	if (r->memfd >= 0)
@@ -120,4 +139,38 @@ void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
 				 bits);
 	for (size_t i = 0; i < nr; i++)
 		t[i].clean &= known && (bits[t[i].idx - first] & mask) == want;
+}
+
+static size_t same_kind(const struct ovc_region *r, const struct ovc_taken *t,
+			size_t nr)
+{
+	bool laid = ovc_is_laid(r, t->idx);
+	size_t n = 1;
+
+	while (n < nr && ovc_is_laid(r, t[n].idx) == laid)
+		n++;
+	return n;
+}
+
+void ovc_memory_stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
+{
+	for (size_t i = 0, n; i < nr; i += n) {
+		n = same_kind(r, t + i, nr - i);
+		ovc_memory_of(r, t[i].idx)->stage(r, t + i, n);
+	}
+}
+
+int ovc_memory_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	int error = 0;
+
+	for (uint64_t i = 0, n; i < nr && !error; i += n) {
+		const struct ovc_memory *m = ovc_memory_of(r, idx + i);
+
+		for (n = 1; i + n < nr; n++)
+			if (ovc_memory_of(r, idx + i + n) != m)
+				break;
+		error = m->discard(r, idx + i, n);
+	}
+	return error;
 }

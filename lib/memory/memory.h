@@ -60,6 +60,65 @@ struct ovc_memory {
 
 extern const struct ovc_memory ovc_memory_anon;
 extern const struct ovc_memory ovc_memory_memfd;
+extern const struct ovc_memory ovc_memory_laid;
+
+/* Is the store mapped where the page is? Stable while the page is not in a transient
+ * state of somebody else's. */
+static inline bool ovc_is_laid(const struct ovc_region *r, uint64_t idx)
+{
+	return atomic_load_explicit(&r->marks[idx], memory_order_relaxed) &
+	       OVC_MARK_LAID;
+}
+
+static inline const struct ovc_memory *ovc_memory_of(const struct ovc_region *r,
+						     uint64_t idx)
+{
+	return ovc_is_laid(r, idx) ? &ovc_memory_laid : r->memory;
+}
+
+/* stage() and discard() of pages of either kind. */
+void ovc_memory_stage(struct ovc_region *r, struct ovc_taken *t, size_t nr);
+int ovc_memory_discard(struct ovc_region *r, uint64_t idx, uint64_t nr);
+
+/*
+ * Lays nr pages of the store, from `page` on, over pages that are the caller's and
+ * have no frame of their own any more, and maps them. Needs control. On failure
+ * nothing has changed. What a guest reads there until the registration is done is
+ * right; what it writes is a private copy.
+ */
+int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		 uint64_t page);
+
+/* Which of nr laid pages have a private copy: OVC_PAGES_PRESENT without
+ * OVC_PAGES_FILE. */
+int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		  uint8_t *bits);
+
+#define OVC_LAID_WINDOW 64 /* pages that are taken at once */
+
+/*
+ * Takes up to nr (OVC_LAID_WINDOW) laid pages, the caller's, away from the guest, into
+ * a window, and says in bits what they are, as ovc_laid_look() does, but for good:
+ * nobody can write them there. Returns how many, or -errno. Needs control.
+ */
+int ovc_laid_take(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		  uint8_t *bits);
+const char *ovc_laid_taken(const struct ovc_host *host, uint64_t k);
+void ovc_laid_release(struct ovc_host *host, uint64_t nr);
+
+/* The guest gets a page again that was taken from it; poison, and an event, where the
+ * kernel does not let it. */
+void ovc_laid_give_back(struct ovc_region *r, uint64_t idx, const char *from);
+
+/*
+ * Puts ordinary memory in the place of nr (OVC_LAID_WINDOW) laid pages, the caller's,
+ * all of them present; their bytes stay what they are. Needs control. On failure
+ * nothing has changed.
+ */
+int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr);
+
+/* The same where the bytes do not matter. */
+int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr);
 
 /*
  * Gives nr absent pages the bytes at src; [fault]. Both kinds: the kernel copies
@@ -68,6 +127,11 @@ extern const struct ovc_memory ovc_memory_memfd;
  */
 int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		    uint64_t nr, bool wp, uint64_t *done);
+
+/* Gives a page that is being staged its bytes, from elsewhere than the guest: a frame in
+ * the ring's window, or in the memfd. [reclaim] */
+int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			   const void *bytes);
 
 /* Of nr pages said to be clean leaves so those whose bits (OVC_PAGES_*) under mask
  * are `want`. [reclaim] */

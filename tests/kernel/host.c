@@ -34,6 +34,9 @@ static const struct {
 	{ { .budget = 64 << 20, .without = 1u << 31 }, "without" },
 	{ { .budget = 64 << 20, .userfaultfd = -1 }, "userfaultfd" },
 	{ { .budget = 64 << 20, .userfaultfd = 4711 }, "userfaultfd" },
+	{ { .budget = 64 << 20, .share = OVC_SHARE_ALWAYS + 1 }, "share" },
+	{ { .budget = 64 << 20, .share = UINT32_MAX }, "share" },
+	{ { .budget = 64 << 20, .share_cpu = 101 }, "share_cpu" },
 };
 
 Test(host, a_bad_option_is_refused_by_name_and_nothing_is_left)
@@ -79,6 +82,8 @@ Test(host, null_arguments_are_refused_by_name)
 	expect_error("dispatch", ovc_host_dispatch(NULL), -EINVAL, "host");
 	expect_error("vm", ovc_vm_create(NULL, NULL, &vm), -EINVAL, "host");
 	expect_error("limit", ovc_vm_set_limit(NULL, 0), -EINVAL, "vm");
+	expect_error("share", ovc_host_set_share(NULL, OVC_SHARE_NEVER, 0),
+		     -EINVAL, "host");
 	cr_assert_null(host);
 	cr_assert_null(vm);
 	ovc_host_destroy(NULL);
@@ -109,7 +114,13 @@ static const struct {
 	{ { .swap_size = 4096 }, -EINVAL, "swap_size" },
 	{ { .limit = 4096 }, -EINVAL, "limit" },
 	{ { .limit = (1 << 20) - 1 }, -EINVAL, "limit" },
-	{ { .flags = 2 }, -EINVAL, "flags" },
+	{ { .flags = 8 }, -EINVAL, "flags" },
+	{ { .flags = OVC_VM_NO_SHARE | 1u << 31 }, -EINVAL, "flags" },
+	{ { .domain = "" }, -EINVAL, "domain" },
+	{ { .domain = "0123456789012345678901234567890123456789"
+		      "012345678901234567890123" },
+	  -EINVAL,
+	  "domain" },
 	{ { .swap = "/nonexistent/directory/file" }, -ENOENT, "nonexistent" },
 	{ { .swap = "/dev/null" }, -EINVAL, "/dev/null" },
 };
@@ -155,6 +166,23 @@ Test(host, a_name_of_63_characters_and_no_options_at_all_are_accepted)
 	world_close(&w, 0);
 }
 
+Test(host, a_domain_of_63_characters_of_any_kind_is_accepted)
+{
+	static const char longest[] = "a domain/has no rules: 0123456789_-."
+				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ ";
+	struct ovc_vm_options o = { .size = sizeof(o), .domain = longest };
+	struct ovc_vm *a = NULL, *b = NULL;
+	struct world w;
+
+	cr_assert_eq(strlen(longest), 63);
+	world_open(&w, (struct plan){ .no_swap = true });
+	cr_assert_eq(ovc_vm_create(w.host, &o, &a), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_create(w.host, &o, &b), 0, "%s", ovc_error());
+	ovc_vm_destroy(&a, 0);
+	cr_assert_eq(ovc_vm_create(w.host, &o, &a), 0, "%s", ovc_error());
+	world_close(&w, 0);
+}
+
 Test(host, a_name_is_free_again_when_its_vm_is_gone)
 {
 	struct ovc_vm_options o = { .size = sizeof(o), .name = "twice" };
@@ -185,6 +213,27 @@ Test(host, a_bad_budget_or_limit_is_refused_and_the_old_one_stays)
 	cr_assert_eq(vm_stats(&w).limit, 16 << 20);
 	cr_assert_eq(ovc_vm_set_limit(w.vm, 0), 0);
 	cr_assert_eq(vm_stats(&w).limit, 0);
+	world_close(&w, 0);
+}
+
+Test(host, a_bad_way_of_sharing_is_refused_by_name)
+{
+	struct world w;
+
+	world_open(&w, (struct plan){ .no_swap = true });
+	expect_error("set_share",
+		     ovc_host_set_share(w.host, OVC_SHARE_ALWAYS + 1, 5),
+		     -EINVAL, "share");
+	expect_error("set_share",
+		     ovc_host_set_share(w.host, OVC_SHARE_ALWAYS, 101), -EINVAL,
+		     "share_cpu");
+	/* The bad one did not come half into force. */
+	usleep(50000);
+	cr_assert_eq(vm_stats(&w).tracked, 0);
+	cr_assert_eq(ovc_host_set_share(w.host, OVC_SHARE_NEVER, 0), 0);
+	cr_assert_eq(ovc_host_set_share(w.host, OVC_SHARE_UNDER_PRESSURE, 100),
+		     0);
+	cr_assert_eq(vm_stats(&w).tracked, 0);
 	world_close(&w, 0);
 }
 
@@ -257,6 +306,57 @@ Test(host, shorter_options_have_the_defaults_for_the_rest)
 	cr_assert_eq(s.reserve, 2 << 20);
 	cr_assert_gt(s.fault_threads, 0);
 	ovc_host_destroy(&host);
+}
+
+/* What a caller has who was built before there was sharing. */
+#define OLD(type, first_new) offsetof(struct type, first_new)
+
+Test(host, who_knows_nothing_of_sharing_has_its_defaults)
+{
+	struct ovc_host_options o = {
+		.size = OLD(ovc_host_options, share),
+		.budget = 64 << 20,
+		.share = UINT32_MAX, /* these are somebody else's bytes */
+		.share_cpu = UINT32_MAX,
+		.share_mappings = UINT64_MAX,
+	};
+	struct ovc_vm_options v = { .size = OLD(ovc_vm_options, domain),
+				    .name = "older",
+				    .domain = "" };
+	struct ovc_host_stats s = { .size = sizeof(s) };
+	struct ovc_host *host = NULL;
+	struct ovc_vm *vm = NULL;
+
+	need_userfaultfd();
+	cr_assert_eq(ovc_host_create(&o, &host), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_create(host, &v, &vm), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_host_stats(host, &s), 0);
+	cr_assert_gt(s.share_mappings_limit, 0);
+	cr_assert_eq(s.shared_bytes, 0);
+	ovc_host_destroy(&host);
+}
+
+Test(host, who_knows_nothing_of_sharing_gets_no_statistics_of_it)
+{
+	struct ovc_host_stats h;
+	struct ovc_vm_stats v;
+	struct world w;
+
+	world_open(&w, (struct plan){ .no_swap = true });
+	memset(&h, 0xff, sizeof(h));
+	memset(&v, 0xff, sizeof(v));
+	h.size = OLD(ovc_host_stats, shared_bytes);
+	v.size = OLD(ovc_vm_stats, shared_bytes);
+	cr_assert_eq(ovc_host_stats(w.host, &h), 0);
+	cr_assert_eq(ovc_vm_stats(w.vm, &v), 0);
+	cr_assert_eq(h.vms, 1);
+	cr_assert_eq(h.fault_p99_ns, 0);
+	cr_assert_eq(v.regions, 1);
+	for (size_t i = h.size; i < sizeof(h); i++)
+		cr_assert_eq(((unsigned char *)&h)[i], 0xff, "byte %zu", i);
+	for (size_t i = v.size; i < sizeof(v); i++)
+		cr_assert_eq(((unsigned char *)&v)[i], 0xff, "byte %zu", i);
+	world_close(&w, 0);
 }
 
 Test(host, vm_and_region_options_may_be_longer_or_shorter_too)

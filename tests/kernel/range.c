@@ -13,6 +13,11 @@ TestSuite(range, .timeout = 60);
 
 typedef int range_call(struct ovc_vm *vm, void *addr, size_t len);
 
+static int switch_off(struct ovc_vm *vm, void *addr, size_t len)
+{
+	return ovc_vm_set_sharing(vm, addr, len, 0);
+}
+
 static const struct {
 	const char *name;
 	range_call *call;
@@ -20,6 +25,7 @@ static const struct {
 	{ "discard", ovc_vm_discard },	 { "reclaim", ovc_vm_reclaim },
 	{ "prefetch", ovc_vm_prefetch }, { "pin", ovc_vm_pin },
 	{ "unpin", ovc_vm_unpin },	 { "overwrite", ovc_vm_overwrite },
+	{ "set_sharing", switch_off },
 };
 
 #define NR_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -92,6 +98,10 @@ ParameterizedTest(struct way *way, range,
 			     -EINVAL, "len");
 		expect_error("unpin", ovc_vm_unpin(w.vm, w.mem, PAGE), -EINVAL,
 			     "pinned");
+		for (int on = -1; on <= 2; on += 3)
+			expect_error("set_sharing",
+				     ovc_vm_set_sharing(w.vm, w.mem, PAGE, on),
+				     -EINVAL, "set_sharing");
 		same_state(before, vm_stats(&w));
 	}
 	cr_assert_eq(check_pages(w.mem, 0, NR, 1), -1);

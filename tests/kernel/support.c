@@ -402,6 +402,7 @@ static void add_memory(struct world *w, const struct plan *plan)
 	o.len = w->len;
 	o.gpa = WORLD_GPA;
 	o.memfd = w->memfd;
+	o.flags = plan->region_flags;
 	cr_assert_eq(ovc_vm_add_region(w->vm, &o), 0, "%s: %s",
 		     way_name(plan->way), ovc_error());
 }
@@ -416,6 +417,8 @@ void world_open(struct world *w, struct plan plan)
 		.userfaultfd = plan.userfaultfd,
 		.event = note_event,
 		.opaque = w,
+		.share = plan.share ? plan.share : OVC_SHARE_NEVER,
+		.share_cpu = plan.share_cpu,
 	};
 	struct ovc_vm_options vm = {
 		.size = sizeof(vm),
@@ -426,6 +429,7 @@ void world_open(struct world *w, struct plan plan)
 		.swap_size = plan.swap_size,
 		.limit = plan.limit,
 		.flags = plan.vm_flags,
+		.domain = plan.domain,
 	};
 
 	if (!plan.userfaultfd)

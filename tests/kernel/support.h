@@ -67,6 +67,9 @@ struct plan {
 	uint64_t limit;
 	uint32_t vm_flags, host_flags;
 	int32_t userfaultfd;
+	uint32_t share; /* default: OVC_SHARE_NEVER */
+	uint32_t share_cpu, region_flags;
+	const char *domain;
 };
 
 struct seen_event {

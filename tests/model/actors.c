@@ -96,18 +96,33 @@ static bool fault_begin(struct state *s, struct thread *t)
 
 static bool reclaim_begin(struct state *s, struct thread *t)
 {
-	unsigned what = choose(1 + 3 * NR_POS), pos;
+	unsigned what = choose(4 + 4 * NR_POS), pos;
 
-	if (!what)
+	/* The lock is a caller's just now. */
+	if (s->locked)
+		return false;
+	switch (what) {
+	case 0:
 		return stage_begin(s, t);
-	pos = (what - 1) % NR_POS;
-	switch ((what - 1) / NR_POS) {
+	case 1:
+		return !broken(BREAK_UNLOCKED) && break_begin(s, t);
+	case 2:
+		return unmap_begin(s, t);
+	case 3:
+		return fold_begin(s, t);
+	default:
+		break;
+	}
+	pos = (what - 4) % NR_POS;
+	switch ((what - 4) / NR_POS) {
 	case 0:
 		return settle_one(s, t, pos);
 	case 1:
 		return reap(s, t, pos, false);
-	default:
+	case 2:
 		return reap(s, t, pos, true);
+	default:
+		return merge_begin(s, t, pos);
 	}
 }
 
@@ -131,10 +146,17 @@ static bool begin(struct state *s, struct thread *t, unsigned n)
 	case DISCARDER:
 		return begin_call(s, t, config.discard, DISCARD);
 	case READER:
+		if (broken(BREAK_UNLOCKED) && break_begin(s, t))
+			return true;
 		return begin_call(s, t, config.look, LOOK);
 	default:
 		return begin_call(s, t, config.pin, PIN);
 	}
+}
+
+bool control_free(const struct state *s)
+{
+	return s->t[RECLAIM].pc == IDLE && !s->locked;
 }
 
 /* ---- one step ------------------------------------------------------------ */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the actors' files share: the list of all steps, and how a step changes
- * the word. actors.c says whose turn it is; touch.c, reclaim.c and calls.c
- * have the steps.
+ * the word. actors.c says whose turn it is; touch.c, reclaim.c, share.c and
+ * calls.c have the steps.
  */
 #ifndef OVC_TESTS_MODEL_ACTORS_H
 #define OVC_TESTS_MODEL_ACTORS_H
@@ -16,6 +16,11 @@
 	X(ZERO_END, zero_end_step)                 \
 	X(CHECK_UNOWNED_DO, check_unowned_step)    \
 	X(POISON_DO, poison_step)                  \
+	X(UNSHARE, unshare_step)                   \
+	X(UNSHARE_CACHED, unshare_cached_step)     \
+	X(UNSHARE_END, unshare_end_step)           \
+	X(UNSHARE_UNDO, unshare_undo_step)         \
+	X(MAP, map_step)                           \
 	X(READ, read_step)                         \
 	X(VERIFY, verify_step)                     \
 	X(FILL, fill_step)                         \
@@ -34,6 +39,8 @@
 	X(STAGE_ASK, stage_ask_step)               \
 	X(STAGE_TAKE, stage_take_step)             \
 	X(STAGE_ASK_MARKER, stage_ask_marker_step) \
+	X(STAGE_COPY, stage_copy_step)             \
+	X(STAGE_GIVE_BACK, stage_give_back_step)   \
 	X(STAGE_END, stage_end_step)               \
 	X(TAKEN_END, taken_end_step)               \
 	X(KEPT_END, kept_end_step)                 \
@@ -45,15 +52,41 @@
 	X(SETTLED, settled_step)                   \
 	X(BATCH, batch_step)                       \
 	X(UNWRITTEN, unwritten_step)               \
+	X(MERGE_COMPARE, merge_compare_step)       \
+	X(MERGE_STORE, merge_store_step)           \
+	X(MERGE_STORED, merge_stored_step)         \
+	X(MERGE_SLOT, merge_slot_step)             \
+	X(MERGE_REF, merge_ref_step)               \
+	X(LAY, lay_step)                           \
+	X(LAY_REGISTER, lay_register_step)         \
+	X(LAY_CONTINUE, lay_continue_step)         \
+	X(UNREF, unref_step)                       \
+	X(BREAK_END, break_end_step)               \
+	X(UNMAP, unmap_step)                       \
+	X(UNMAP_LOOK, unmap_look_step)             \
+	X(UNMAP_BACK, unmap_back_step)             \
+	X(UNMAP_UNREF, unmap_unref_step)           \
+	X(UNMAP_KEPT, unmap_kept_step)             \
+	X(UNMAP_END, unmap_end_step)               \
+	X(RESTAGE, restage_step)                   \
+	X(RESTAGE_END, restage_end_step)           \
+	X(RESTAGE_UNREF, restage_unref_step)       \
+	X(FOLD_TAKE, fold_take_step)               \
+	X(FOLD_MAP, fold_map_step)                 \
+	X(FOLD_GIVE_BACK, fold_give_back_step)     \
+	X(FOLD_REGISTER, fold_register_step)       \
+	X(FOLD_END, fold_end_step)                 \
 	X(DISCARD, discard_step)                   \
 	X(DISCARD_DO, discard_do_step)             \
 	X(DISCARD_END, discard_end_step)           \
 	X(UNDISCARD_END, undiscard_end_step)       \
 	X(LOOK, look_step)                         \
+	X(LOOK_ASK, look_ask_step)                 \
 	X(LOOK_COPY, look_copy_step)               \
 	X(LOOK_END, look_end_step)                 \
 	X(PIN, pin_step)                           \
 	X(PIN_BRING_IN, pin_bring_in_step)         \
+	X(PIN_UNMAP, pin_unmap_step)               \
 	X(PIN_GIVE_UP_SLOT, pin_give_up_slot_step) \
 	X(PIN_DMA, pin_dma_step)                   \
 	X(UNPIN, unpin_step)
@@ -73,6 +106,11 @@ STEPS(X)
 /* Begins staging; settling what is at pos; what a write at pos came to. False:
  * there is nothing of the kind to do. */
 bool stage_begin(struct state *s, struct thread *t);
+bool restage_begin(struct state *s, struct thread *t, unsigned pos);
+bool merge_begin(struct state *s, struct thread *t, unsigned pos);
+bool break_begin(struct state *s, struct thread *t);
+bool unmap_begin(struct state *s, struct thread *t);
+bool fold_begin(struct state *s, struct thread *t);
 bool settle_one(struct state *s, struct thread *t, unsigned pos);
 bool reap(struct state *s, struct thread *t, unsigned pos, bool failed);
 

@@ -12,6 +12,8 @@ void discard_step(struct state *s, struct thread *t)
 	enum ovc_state is = state_of(s);
 	unsigned value = value_of(s);
 	enum ovc_action action;
+	bool keep = is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED ||
+		    is == OVC_SHARED;
 
 	if (transient(s)) {
 		not_yet();
@@ -19,18 +21,21 @@ void discard_step(struct state *s, struct thread *t)
 	}
 	tell("%s discards the page", who);
 	t->slot = NONE;
-	action = go(s, OVC_EV_DISCARD,
-		    is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED ?
-			    value :
-			    0);
+	t->was = is & 15;
+	action = go(s, OVC_EV_DISCARD, keep ? value : 0);
 	if (is == OVC_CLEAN || is == OVC_SWAPPED)
 		t->slot = value & 7;
 	if (action == OVC_ACT_DROP) {
-		t->clean = is != OVC_POISONED; /* was charged */
+		/* was charged */
+		t->clean = is == OVC_RESIDENT || is == OVC_CLEAN;
 		free_then(t, DISCARD_DO);
 		return;
 	}
 	s->truth = 0; /* from here on it reads as zero */
+	if (is == OVC_STORED) {
+		t->pc = UNREF;
+		return;
+	}
 	free_then(t, IDLE);
 	if (t->pc == IDLE)
 		done(t);
@@ -51,9 +56,12 @@ void discard_do_step(struct state *s, struct thread *t)
 
 void undiscard_end_step(struct state *s, struct thread *t)
 {
-	bool lost = !t->clean && !broken(UNDISCARD_REVIVES);
+	bool lost = t->was == OVC_POISONED && !broken(UNDISCARD_REVIVES);
 
-	end(s, t, lost ? OVC_EV_LOST : OVC_EV_FILLED, 0);
+	if (t->was == OVC_SHARED)
+		end(s, t, OVC_EV_MAPPED, STORE_NR);
+	else
+		end(s, t, lost ? OVC_EV_LOST : OVC_EV_FILLED, 0);
 	done(t);
 }
 
@@ -61,7 +69,10 @@ void discard_end_step(struct state *s, struct thread *t)
 {
 	end(s, t, OVC_EV_TO_EMPTY, 0);
 	s->used -= t->clean;
-	done(t);
+	if (t->was == OVC_SHARED)
+		t->pc = UNREF;
+	else
+		done(t);
 }
 
 static void look_check(const struct state *s, unsigned v)
@@ -81,12 +92,44 @@ void look_step(struct state *s, struct thread *t)
 	t->was = state_of(s) & 15;
 	if (go(s, OVC_EV_LOOK, value_of(s)) == OVC_ACT_COPY) {
 		t->pos = value_of(s) & 7; /* or its slot */
-		t->pc = LOOK_COPY;
+		t->pc = t->was == OVC_SHARED && !broken(LOOK_UNASKED) ?
+				LOOK_ASK :
+				LOOK_COPY;
 		return;
 	}
 	if (t->was != OVC_POISONED)
 		look_check(s, 0);
 	done(t);
+}
+
+/* A page of the store may be mapped or not. What the guest writes after this is
+ * not for this read to see. */
+void look_ask_step(struct state *s, struct thread *t)
+{
+	t->good = s->present && !s->of_store;
+	t->v = s->truth;
+	tell("%s asks if the guest has a copy: %s", who,
+	     t->good ? "yes" : "no");
+	t->pc = LOOK_COPY;
+}
+
+static void look_shared(struct state *s, const struct thread *t)
+{
+	unsigned v;
+
+	if (t->good || broken(LOOK_UNASKED)) {
+		/* At the guest's address. Nobody would answer a fault. */
+		if (!s->present)
+			violate("%s touches a page that it has in hand itself",
+				who);
+		look_check(s, s->of_store ? store_read(s) : s->v);
+		return;
+	}
+	v = store_read(s);
+	tell("%s copies version %u out of the store", who, v);
+	if (v != t->v)
+		violate("%s read version %u, but %u was written last", who, v,
+			t->v);
 }
 
 void look_copy_step(struct state *s, struct thread *t)
@@ -95,13 +138,19 @@ void look_copy_step(struct state *s, struct thread *t)
 	switch (t->was) {
 	case OVC_RESIDENT:
 	case OVC_CLEAN:
-		if (config.memfd)
+		if (in_memfd(s))
 			look_check(s, s->cached ? s->cache_v : 0);
 		else
 			look_check(s, s->present ? s->v : 0);
 		return;
 	case OVC_SWAPPED:
 		look_check(s, slot_read(s, t->pos));
+		return;
+	case OVC_STORED:
+		look_check(s, store_read(s));
+		return;
+	case OVC_SHARED:
+		look_shared(s, t);
 		return;
 	default:
 		look_check(s, sys_view(s, t->pos));
@@ -120,6 +169,12 @@ void look_end_step(struct state *s, struct thread *t)
 		break;
 	case OVC_SWAPPED:
 		end(s, t, OVC_EV_READ_CANCEL, t->pos);
+		break;
+	case OVC_STORED:
+		end(s, t, OVC_EV_TO_STORE, t->pos);
+		break;
+	case OVC_SHARED:
+		end(s, t, OVC_EV_MAPPED, t->pos);
 		break;
 	default:
 		end(s, t, OVC_EV_UNPUT, t->pos);
@@ -145,6 +200,10 @@ void pin_bring_in_step(struct state *s, struct thread *t)
 		t->pc = UNPIN;
 		return;
 	}
+	if (state_of(s) == OVC_SHARED) {
+		t->pc = PIN_UNMAP;
+		return;
+	}
 	if (state_of(s) == OVC_RESIDENT || state_of(s) == OVC_CLEAN) {
 		tell("%s finds that it is here", who);
 		t->pc = PIN_GIVE_UP_SLOT;
@@ -153,6 +212,18 @@ void pin_bring_in_step(struct state *s, struct thread *t)
 	t->write = 1;
 	t->ret = PIN_BRING_IN;
 	touch_step(s, t);
+}
+
+void pin_unmap_step(struct state *s, struct thread *t)
+{
+	if (!control_free(s)) {
+		not_yet();
+		return;
+	}
+	t->ret = PIN_BRING_IN;
+	s->locked = unmap_begin(s, t);
+	if (!s->locked)
+		done(t);
 }
 
 /* A device writes past the page tables: the slot is good no longer. */
@@ -176,9 +247,9 @@ void pin_dma_step(struct state *s, struct thread *t)
 	t->pc = UNPIN;
 	s->truth = (s->truth + 1u) % config.versions;
 	tell("a device writes version %u", s->truth);
-	if (config.memfd ? !s->cached : !s->present)
+	if (in_memfd(s) ? !s->cached : !s->present || s->of_store)
 		violate("a pinned page is not in memory");
-	if (config.memfd)
+	if (in_memfd(s))
 		s->cache_v = s->truth;
 	else
 		s->v = s->truth;

@@ -12,7 +12,7 @@
  */
 #include <errno.h>
 
-#include "model.h"
+#include "actors.h"
 
 void wake_all(struct state *s)
 {
@@ -23,14 +23,23 @@ void wake_all(struct state *s)
 		}
 }
 
-static uint8_t bytes(const struct state *s)
+bool in_memfd(const struct state *s)
 {
-	return config.memfd ? s->cache_v : s->v;
+	return config.memfd && !s->laid;
 }
 
+static uint8_t bytes(const struct state *s)
+{
+	if (s->of_store)
+		return s->store_v;
+	return in_memfd(s) ? s->cache_v : s->v;
+}
+
+/* A write to the store's page makes a private copy. */
 static void set_bytes(struct state *s, unsigned v)
 {
-	if (config.memfd)
+	s->of_store = 0;
+	if (in_memfd(s))
 		s->cache_v = v & 3;
 	else
 		s->v = v & 3;
@@ -64,11 +73,25 @@ static void die_or_go_on(struct state *s, unsigned g)
 		violate("guest %u got SIGBUS for a page that is not lost", g);
 }
 
+/* Memory that is not registered yet: the kernel asks nobody. */
+static void map_unasked(struct state *s)
+{
+	tell("the kernel maps what it has, and asks nobody");
+	s->present = 1;
+	s->of_store = s->laid;
+	if (in_memfd(s) && !s->cached) {
+		s->cached = 1;
+		s->cache_v = 0;
+	}
+}
+
 /* A guest that runs touches the page; one that was woken tries again. */
 void guest_step(struct state *s, unsigned g)
 {
 	bool write = s->guest[g].is == WOKEN ? s->guest[g].write : choose(2);
 
+	if (!s->present && s->unregistered)
+		map_unasked(s);
 	if (s->present) {
 		touch(s, g, write);
 	} else if (s->poison) {
@@ -84,9 +107,9 @@ void guest_step(struct state *s, unsigned g)
 /* The kernel may unmap a page of a file whenever it likes. */
 bool kernel_unmaps(struct state *s)
 {
-	if (!config.unmaps || !config.memfd || !s->present)
+	if (!config.unmaps || !s->present || !(in_memfd(s) || s->of_store))
 		return false;
-	s->present = 0;
+	s->present = s->of_store = 0;
 	s->marker = s->wp;
 	s->wp = 0;
 	tell("the kernel unmaps the page, for reasons of its own");
@@ -96,13 +119,17 @@ bool kernel_unmaps(struct state *s)
 static void map(struct state *s, bool wp)
 {
 	s->present = 1;
+	s->of_store = 0;
 	s->wp = wp;
 	s->marker = 0;
 	wake_all(s);
 }
 
-/* UFFDIO_ZEROPAGE; if there is something already, UFFDIO_CONTINUE or a wake. */
-int sys_zero(struct state *s)
+/* UFFDIO_ZEROPAGE, or, for a write to private memory, UFFDIO_COPY; if there is
+ * something already, UFFDIO_CONTINUE or a wake. Where the store is mapped, always
+ * UFFDIO_COPY: what was protected and dropped has left a marker there, which is
+ * something to UFFDIO_ZEROPAGE. */
+int sys_zero(struct state *s, bool write)
 {
 	if (refused())
 		return -ENOMEM;
@@ -111,11 +138,19 @@ int sys_zero(struct state *s)
 		wake_all(s);
 		return 0;
 	}
-	if (config.memfd && s->cached) {
+	if (s->laid && s->marker && !write && broken(ZERO_OVER_MARKER)) {
+		tell("... a marker is there already: only a wake");
+		wake_all(s);
+		return 0;
+	}
+	if (in_memfd(s) && s->cached) {
 		tell("... maps what the page cache has");
 	} else {
-		s->cached = config.memfd;
-		s->cache_v = s->v = 0;
+		if (in_memfd(s)) {
+			s->cached = 1;
+			s->cache_v = 0;
+		}
+		s->v = 0;
 		tell("... maps zeros");
 	}
 	map(s, false);
@@ -127,11 +162,11 @@ int sys_fill(struct state *s, unsigned v, bool wp)
 {
 	if (refused())
 		return -ENOMEM;
-	if (s->present || s->cached) {
+	if (s->present || (in_memfd(s) && s->cached)) {
 		tell("... UFFDIO_COPY fails: a page is there already");
 		return -EEXIST;
 	}
-	if (config.memfd) {
+	if (in_memfd(s)) {
 		s->cached = 1;
 		s->cache_v = v & 3;
 	} else {
@@ -144,7 +179,9 @@ int sys_fill(struct state *s, unsigned v, bool wp)
 
 int sys_put_back(struct state *s, unsigned pos, bool wp)
 {
-	if (!config.memfd)
+	if (s->laid && broken(LAID_CONTINUE))
+		return sys_continue(s);
+	if (!in_memfd(s))
 		return sys_fill(s, s->entry[pos].v, wp);
 	if (refused())
 		return -ENOMEM;
@@ -171,7 +208,7 @@ int sys_take(struct state *s, unsigned pos)
 	if (config.memfd) {
 		if (s->present)
 			s->marker = s->wp;
-		s->present = s->wp = 0;
+		s->present = s->of_store = s->wp = 0;
 		tell("... unmaps the page");
 		return 0;
 	}
@@ -188,13 +225,14 @@ int sys_take(struct state *s, unsigned pos)
 
 static void punch(struct state *s)
 {
-	s->cached = s->present = s->wp = 0;
-	s->cache_v = 0;
+	s->cached = s->cache_v = 0;
+	if (in_memfd(s))
+		s->present = s->wp = 0;
 }
 
-void sys_drop(struct state *s)
+void sys_drop(struct state *s, unsigned pos)
 {
-	if (!config.memfd)
+	if (s->entry[pos].frame)
 		return; /* frames go with the ring's window */
 	punch(s);
 	tell("... punches the page out of the memfd");
@@ -202,9 +240,10 @@ void sys_drop(struct state *s)
 
 void sys_discard(struct state *s)
 {
-	if (config.memfd)
+	if (in_memfd(s))
 		punch(s);
-	s->present = s->wp = s->marker = s->poison = 0;
+	s->marker = s->laid && (s->marker || s->wp);
+	s->present = s->of_store = s->wp = s->poison = 0;
 	s->v = 0;
 	s->truth = 0;
 	tell("... the guest's page is gone");
@@ -222,7 +261,7 @@ void sys_poison(struct state *s)
 
 unsigned sys_view(struct state *s, unsigned pos)
 {
-	if (!config.memfd)
+	if (s->entry[pos].frame)
 		return s->entry[pos].v;
 	if (!s->cached) {
 		tell("... (this look allocates a page of zeros)");
@@ -235,8 +274,10 @@ unsigned sys_view(struct state *s, unsigned pos)
 void sys_erase(struct state *s, unsigned pos)
 {
 	sys_view(s, pos);
-	s->entry[pos].v = 0;
-	s->cache_v = 0;
+	if (s->entry[pos].frame)
+		s->entry[pos].v = 0;
+	else
+		s->cache_v = 0;
 }
 
 /* The disk takes the bytes of a write in flight. */

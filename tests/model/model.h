@@ -7,8 +7,11 @@
  *
  *   kernel.c    the guest's page table, the page cache, userfaultfd, and
  *               two slots of a swap file: what each system call does
- *   actors.c    whose turn it is; touch.c (lib/pager.c), reclaim.c, calls.c
- *               (lib/range.c): which steps threads take, as lib/ does it
+ *   store.c     a page of the sharing store, which other VMs refer to, too, and
+ *               what maps it where the guest has its page
+ *   actors.c    whose turn it is; touch.c (lib/pager.c), reclaim.c, share.c
+ *               (lib/merge.c, lib/lay.c), calls.c (lib/range.c): which steps
+ *               threads take, as lib/ does it
  *   search.c    all interleavings of these, breadth first; what must hold in
  *               each; and the story of how one came to pass where it does not
  *
@@ -16,7 +19,8 @@
  * makes the next one, each read must see the last. Version 0 is all zero.
  *
  * Not modelled: the budget being short (starved faults), read-ahead and the
- * pages it holds back, neighbours that share a system call.
+ * pages it holds back, neighbours that share a system call, how equal pages
+ * are found.
  */
 #ifndef OVC_TESTS_MODEL_H
 #define OVC_TESTS_MODEL_H
@@ -31,6 +35,8 @@
 #define NR_SLOTS  2 /* of the swap file */
 #define GARBAGE	  3 /* a slot's content before it was written */
 #define NONE	  7 /* no slot, no position */
+#define STORE	  6 /* of where a page settles: the sharing store */
+#define STORE_NR  1 /* the number of its one page */
 
 enum { FAULT_0, FAULT_1, RECLAIM, DISCARDER, READER, PINNER, NR_THREADS };
 
@@ -54,7 +60,8 @@ struct thread {
 	uint8_t v : 2;		   /* bytes in a buffer */
 	uint8_t raw : 1, good : 1; /* classify: must be written; settled */
 	uint8_t error : 2;	   /* of the kernel */
-	uint8_t doomed : 1, unused : 1;
+	uint8_t doomed : 1;
+	uint8_t lay : 1; /* the store's page was mapped */
 };
 
 struct entry {
@@ -75,9 +82,19 @@ struct state {
 	struct entry entry[NR_POS];
 	struct slot slot[NR_SLOTS];
 	uint8_t present : 1, wp : 1, marker : 1, poison : 1, v : 2;
-	uint8_t unused : 2;
-	uint8_t cached : 1, cache_v : 2, truth : 2, unused_2 : 3;
-	uint8_t used; /* pages charged */
+	uint8_t laid : 1;	  /* the store is mapped here, ... */
+	uint8_t unregistered : 1; /* ... or was just now: no faults yet */
+	uint8_t cached : 1, cache_v : 2, truth : 2;
+	uint8_t of_store : 1; /* what is present is the store's page */
+	uint8_t locked : 1;   /* a caller has host->control */
+	uint8_t unused : 1;
+	uint8_t store_v : 2;		 /* GARBAGE: the page is free */
+	uint8_t refs : 4;		 /* to it */
+	uint8_t other : 1, unused_2 : 1; /* another VM refers to it ... */
+	uint8_t other_v : 2;		 /* ... and must find this there */
+	uint8_t taken : 1, taken_of_store : 1, taken_v : 2; /* see store.c */
+	uint8_t unused_3 : 2;
+	uint8_t used; /* pages charged, but for the store's */
 };
 
 /* Ways to break the laws, each of which the search must find. */
@@ -93,6 +110,18 @@ enum broken {
 	UNPUT_OVERWRITES = 1 << 8,
 	UNDROPPED_KEPT = 1 << 9,
 	UNDISCARD_REVIVES = 1 << 10,
+	UNREF_FIRST = 1 << 11,
+	REF_LATE = 1 << 12,
+	STORE_UNCLAIMED = 1 << 13,
+	UNMAP_MARKS_FIRST = 1 << 14,
+	UNMAP_LOOKS_FIRST = 1 << 15,
+	BREAK_UNLOCKED = 1 << 16,
+	LAID_CONTINUE = 1 << 17,
+	LAID_DONTNEED = 1 << 18,
+	ZERO_OVER_MARKER = 1 << 19,
+	FOLD_PINNED = 1 << 20,
+	FOLD_EMPTY = 1 << 21,
+	LOOK_UNASKED = 1 << 22,
 };
 
 struct config {
@@ -101,6 +130,9 @@ struct config {
 	bool refusals;		 /* the kernel and the disk may refuse */
 	bool unmaps;		 /* the kernel may unmap a page of a memfd */
 	bool wp_async;
+	bool share;   /* merging, with another VM that comes and goes */
+	bool restage; /* STORED pages go to swap */
+	bool fold;
 	unsigned guests, faulters;
 	unsigned positions, slots; /* at most NR_POS, NR_SLOTS */
 	unsigned versions;	   /* of the page's content, 2 or 3 */
@@ -131,11 +163,14 @@ void guest_step(struct state *s, unsigned g);
 bool kernel_unmaps(struct state *s);
 bool disk_step(struct state *s, unsigned pos);
 
-int sys_zero(struct state *s);
+/* It is the memfd's page that the guest has, or would have. */
+bool in_memfd(const struct state *s);
+
+int sys_zero(struct state *s, bool write);
 int sys_fill(struct state *s, unsigned v, bool wp);
 int sys_put_back(struct state *s, unsigned pos, bool wp);
 int sys_take(struct state *s, unsigned pos);
-void sys_drop(struct state *s);
+void sys_drop(struct state *s, unsigned pos);
 void sys_discard(struct state *s);
 void sys_poison(struct state *s);
 unsigned sys_view(struct state *s, unsigned pos);
@@ -145,12 +180,29 @@ void slot_free(struct state *s, unsigned slot);
 unsigned slot_take(struct state *s);
 unsigned slot_read(struct state *s, unsigned slot);
 
+/* ---- store.c ------------------------------------------------------------- */
+
+bool others_step(struct state *s);
+
+void store_ref(struct state *s);
+void store_unref(struct state *s);
+unsigned store_read(const struct state *s);
+
+void sys_lay(struct state *s);
+int sys_continue(struct state *s);
+int sys_take_away(struct state *s);
+void sys_release(struct state *s);
+void sys_fold(struct state *s);
+
 /* ---- actors.c ------------------------------------------------------------ */
 
 /* Takes the next step of a thread. False: it has none now. `idle_too`: it
  * may begin something new. */
 bool thread_step(struct state *s, unsigned who, bool idle_too);
 bool thread_idle(const struct state *s, unsigned who);
+
+/* Nobody has host->control. */
+bool control_free(const struct state *s);
 
 /* The ring entry at pos is named by the word. */
 bool names(uint64_t word, unsigned pos);

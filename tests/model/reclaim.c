@@ -53,11 +53,14 @@ bool stage_begin(struct state *s, struct thread *t)
 	struct entry *e;
 	unsigned pos;
 
-	if (ovc_word_pins(s->word) || (is != OVC_RESIDENT && is != OVC_CLEAN))
+	if (ovc_word_pins(s->word) || (is != OVC_RESIDENT && is != OVC_CLEAN &&
+				       (is != OVC_STORED || !config.restage)))
 		return false;
 	pos = free_position(s);
 	if (pos == NONE)
 		return false;
+	if (is == OVC_STORED)
+		return restage_begin(s, t, pos);
 	e = &s->entry[pos];
 	memset(e, 0, sizeof(*e));
 	e->used = 1;
@@ -67,7 +70,7 @@ bool stage_begin(struct state *s, struct thread *t)
 	t->pos = pos & 7;
 	t->slot = NONE;
 	go(s, OVC_EV_STAGE, 0);
-	t->pc = t->clean && !config.memfd ? STAGE_ASK : STAGE_TAKE;
+	t->pc = t->clean && !in_memfd(s) ? STAGE_ASK : STAGE_TAKE;
 	return true;
 }
 
@@ -84,15 +87,20 @@ void stage_take_step(struct state *s, struct thread *t)
 	int error;
 
 	tell("%s takes the page", who);
+	if (s->laid && !broken(LAID_DONTNEED)) {
+		t->error = !!sys_take_away(s);
+		t->pc = t->error ? KEPT_END : STAGE_COPY;
+		return;
+	}
 	error = sys_take(s, t->pos);
 	t->error = error == -ENOENT ? 2 : !!error;
-	if (error && config.memfd) {
+	if (error && in_memfd(s)) {
 		/* Some of it may have happened. */
 		t->clean = 0;
 	}
-	t->pc = error			 ? KEPT_END :
-		t->clean && config.memfd ? STAGE_ASK_MARKER :
-					   STAGE_END;
+	t->pc = error			? KEPT_END :
+		t->clean && in_memfd(s) ? STAGE_ASK_MARKER :
+					  STAGE_END;
 }
 
 /* A memfd: the marker was left by the very step that unmapped the page. */
@@ -108,7 +116,9 @@ void stage_end_step(struct state *s, struct thread *t)
 {
 	struct entry *e = &s->entry[t->pos];
 
-	e->frame = !config.memfd;
+	e->frame = !in_memfd(s);
+	if (config.memfd && broken(LAID_DONTNEED))
+		e->frame = 0;
 	t->pc = TAKEN_END;
 	if (t->clean || e->slot == NONE)
 		return;
@@ -188,7 +198,7 @@ void claimed_step(struct state *s, struct thread *t)
 		return;
 	}
 	tell("%s takes slot %u from the entry", who, t->slot);
-	if (config.memfd || broken(CLEAN_UNCONFIRMED))
+	if (!e->frame || broken(CLEAN_UNCONFIRMED))
 		settle_begin(t, t->slot); /* unwritten: no need to look */
 	else
 		t->pc = CLASSIFY;
@@ -217,6 +227,8 @@ void settle_step(struct state *s, struct thread *t)
 	if (value_of(s) != t->pos ||
 	    !(is == OVC_WRITING || (is == OVC_DOOMED && t->to == NONE))) {
 		tell("%s finds that the page has gone elsewhere", who);
+		if (t->to == STORE && !broken(REF_LATE))
+			store_unref(s);
 		return;
 	}
 	go(s, OVC_EV_SETTLE, 0);
@@ -233,20 +245,24 @@ static void not_dropped(struct state *s, struct thread *t)
 	go(s, OVC_EV_UNWRITTEN, t->pos);
 	t->write = 1;
 	t->doomed = erase;
+	if (t->to == STORE)
+		t->ret = UNREF;
 	free_then(t, erase ? PUT_SLOT : PUT);
 }
 
 void drop_step(struct state *s, struct thread *t)
 {
 	tell("%s drops the frame", who);
-	if (config.memfd && refused()) {
+	if (!s->entry[t->pos].frame && refused()) {
 		not_dropped(s, t);
 		return;
 	}
-	sys_drop(s);
-	if (config.memfd)
+	sys_drop(s, t->pos);
+	if (!s->entry[t->pos].frame)
 		s->used--;
-	t->pc = broken(STABLE_BEFORE_DROP) ? SETTLED : DROP_END;
+	t->pc = t->to == STORE		   ? LAY :
+		broken(STABLE_BEFORE_DROP) ? SETTLED :
+					     DROP_END;
 }
 
 void drop_end_step(struct state *s, struct thread *t)
@@ -254,9 +270,13 @@ void drop_end_step(struct state *s, struct thread *t)
 	s->entry[t->pos].settled = 1;
 	if (t->to == NONE)
 		end(s, t, OVC_EV_TO_EMPTY, 0);
+	else if (t->to == STORE)
+		end(s, t, t->lay ? OVC_EV_MAPPED : OVC_EV_TO_STORE, STORE_NR);
 	else
 		end(s, t, OVC_EV_TO_SWAP, t->to);
-	t->pc = broken(STABLE_BEFORE_DROP) ? DROP : SETTLED;
+	t->pc = broken(STABLE_BEFORE_DROP)	   ? DROP :
+		t->to == STORE && broken(REF_LATE) ? MERGE_REF :
+						     SETTLED;
 }
 
 void settled_step(struct state *s, struct thread *t)
@@ -264,7 +284,7 @@ void settled_step(struct state *s, struct thread *t)
 	bool batch = t->raw && !t->good;
 
 	(void)s;
-	if (t->good && t->to != NONE)
+	if (t->good && t->to != NONE && t->to != STORE)
 		t->slot = NONE; /* the word's now */
 	free_then(t, batch ? BATCH : IDLE);
 	if (t->pc == IDLE)
@@ -323,7 +343,7 @@ void unwritten_step(struct state *s, struct thread *t)
 		return;
 	}
 	go(s, OVC_EV_UNWRITTEN, t->pos);
-	if (!config.memfd)
+	if (s->entry[t->pos].frame)
 		s->used++;
 	t->write = 1;
 	t->pc = broken(MARK_FIRST) ? PUT_END : PUT;

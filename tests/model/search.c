@@ -9,7 +9,8 @@
  * In every state: no step did what must never be done (see violate()); and if
  * nobody began anything new, all that is under way would come to an end, with
  * every guest awake. When all threads are idle: each slot has exactly one
- * owner, and what is charged is what there is.
+ * owner, the store's page has a reference for each who names it, and what is
+ * charged is what there is.
  *
  * Exits with 0 when that holds everywhere, with 1 when not; the other way round
  * with --expect-violation.
@@ -29,6 +30,7 @@
 enum {
 	DISK = NR_THREADS,
 	KERNEL = DISK + NR_POS,
+	OTHERS,
 	GUEST,
 	NR_ACTORS = GUEST + NR_GUESTS
 };
@@ -111,6 +113,8 @@ static bool actor_step(struct state *s, unsigned actor, bool idle_too)
 		return idle_too && disk_step(s, actor - DISK);
 	if (actor == KERNEL)
 		return idle_too && kernel_unmaps(s);
+	if (actor == OTHERS)
+		return idle_too && others_step(s);
 	if (!guest_may(s, actor - GUEST, idle_too))
 		return false;
 	guest_step(s, actor - GUEST);
@@ -148,27 +152,60 @@ static void check_slots(const struct state *s)
 	}
 }
 
+static void check_refs(const struct state *s)
+{
+	enum ovc_state is = ovc_word_state(s->word);
+	bool named = is == OVC_STORED || is == OVC_SHARED;
+
+	if (s->refs != s->other + named)
+		violate("all is quiet, %u refer to the store's page and it has "
+			"%u references",
+			s->other + named, s->refs);
+	if (named && ovc_word_value(s->word) != STORE_NR)
+		violate("the word names another page of the store");
+	if (s->unregistered || (is == OVC_SHARED && !s->laid))
+		violate("all is quiet, and the page is not laid as it should "
+			"be");
+}
+
+/* The version that is where the word says that the bytes are; NONE: they are not. */
+static unsigned version_there(const struct state *s)
+{
+	enum ovc_state is = ovc_word_state(s->word);
+	unsigned at = (unsigned)ovc_word_value(s->word);
+
+	switch (is) {
+	case OVC_EMPTY:
+	case OVC_DOOMED:
+		return 0;
+	case OVC_SWAPPED:
+		return s->slot[at].v;
+	case OVC_STORED:
+		return s->present ? NONE : s->store_v;
+	case OVC_SHARED:
+		return s->present && !s->of_store ? s->v : s->store_v;
+	case OVC_RESIDENT:
+	case OVC_CLEAN:
+		if (in_memfd(s))
+			return s->cached ? s->cache_v : NONE;
+		return s->present && !s->of_store ? s->v : NONE;
+	default:
+		if (s->entry[at].frame)
+			return s->entry[at].v;
+		return in_memfd(s) && s->cached ? s->cache_v : NONE;
+	}
+}
+
 /* Where the word says that the bytes are, they are. */
 static void check_bytes(const struct state *s)
 {
 	enum ovc_state is = ovc_word_state(s->word);
-	unsigned at = (unsigned)ovc_word_value(s->word), v = 0;
-	bool there = true;
+	unsigned v;
 
 	if (is == OVC_POISONED)
 		return;
-	if (is == OVC_SWAPPED) {
-		v = s->slot[at].v;
-	} else if (is != OVC_EMPTY && is != OVC_DOOMED) {
-		there = config.memfd ? s->cached :
-			is == OVC_RESIDENT || is == OVC_CLEAN ?
-				       s->present :
-				       s->entry[at].frame;
-		v = config.memfd			  ? s->cache_v :
-		    is == OVC_RESIDENT || is == OVC_CLEAN ? s->v :
-							    s->entry[at].v;
-	}
-	if (!there)
+	v = version_there(s);
+	if (v == NONE)
 		violate("all is quiet, the word is %s, but the page is gone",
 			ovc_state_name(is));
 	else if (v != s->truth)
@@ -182,9 +219,9 @@ static void check_charge(const struct state *s)
 	enum ovc_state is = ovc_word_state(s->word);
 	unsigned frames = is == OVC_RESIDENT || is == OVC_CLEAN;
 
-	if (config.memfd)
-		frames |= is == OVC_STAGED || is == OVC_WRITING ||
-			  is == OVC_DOOMED;
+	/* A frame in the ring, or one of the page cache. */
+	if (is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED)
+		frames = !s->entry[ovc_word_value(s->word)].frame;
 	for (unsigned p = 0; p < NR_POS; p++)
 		frames += s->entry[p].frame;
 	if (frames != s->used)
@@ -235,8 +272,13 @@ static void check_end(const struct state *from)
 
 static void check(const struct state *s)
 {
-	if (all_idle(s)) {
+	if (s->other && s->store_v != s->other_v)
+		violate("another VM's page was version %u, and the store has "
+			"%u",
+			s->other_v, s->store_v);
+	if (all_idle(s) && !s->locked) {
 		check_bytes(s);
+		check_refs(s);
 		check_slots(s);
 		check_charge(s);
 	}
@@ -340,6 +382,7 @@ static struct state first_state(void)
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < NR_SLOTS; i++)
 		s.slot[i].v = GARBAGE;
+	s.store_v = GARBAGE;
 	return s;
 }
 
@@ -498,6 +541,81 @@ static const struct {
 	    .positions = 1,
 	    .slots = 1,
 	    .versions = 2 } },
+	{ "share",
+	  { .guests = 2,
+	    .faulters = 2,
+	    .share = true,
+	    .unmaps = true,
+	    .positions = 1,
+	    .versions = 2 } },
+	{ "share versions",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .share = true,
+	    .positions = 2,
+	    .versions = 3 } },
+	{ "share writes",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .share = true,
+	    .positions = 2,
+	    .slots = 2,
+	    .versions = 2 } },
+	{ "share swap",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .share = true,
+	    .restage = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "share discard",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .share = true,
+	    .discard = true,
+	    .unmaps = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "share read",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .share = true,
+	    .look = true,
+	    .unmaps = true,
+	    .positions = 1,
+	    .versions = 3 } },
+	{ "share pin",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .share = true,
+	    .pin = true,
+	    .fold = true,
+	    .positions = 1,
+	    .versions = 2 } },
+	{ "share fold",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .share = true,
+	    .discard = true,
+	    .fold = true,
+	    .refusals = true,
+	    .positions = 1,
+	    .versions = 2 } },
+	{ "share refusals",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .share = true,
+	    .restage = true,
+	    .discard = true,
+	    .refusals = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
 };
 
 static const struct {
@@ -527,6 +645,31 @@ static const struct {
 	  UNDROPPED_KEPT },
 	{ "undiscard-revives", "a lost page that is not dropped is RESIDENT",
 	  UNDISCARD_REVIVES },
+	{ "unref-first", "a reference is dropped before the bytes are copied",
+	  UNREF_FIRST },
+	{ "ref-late", "the word names the store before the reference is there",
+	  REF_LATE },
+	{ "store-unclaimed",
+	  "nobody looks if what was copied to the store was "
+	  "put back meanwhile",
+	  STORE_UNCLAIMED },
+	{ "unmap-marks-first",
+	  "the word says STORED before the mapping is gone",
+	  UNMAP_MARKS_FIRST },
+	{ "unmap-looks-first", "a look for a copy before the mapping is gone",
+	  UNMAP_LOOKS_FIRST },
+	{ "break-unlocked", "copies are looked for without the lock",
+	  BREAK_UNLOCKED },
+	{ "laid-continue", "a laid page is put back with UFFDIO_CONTINUE",
+	  LAID_CONTINUE },
+	{ "laid-dontneed", "a laid page of a memfd is staged as if it were not",
+	  LAID_DONTNEED },
+	{ "zero-over-marker", "UFFDIO_ZEROPAGE where there may be a marker",
+	  ZERO_OVER_MARKER },
+	{ "fold-pinned", "a pinned page is folded", FOLD_PINNED },
+	{ "fold-empty", "an absent page is folded", FOLD_EMPTY },
+	{ "look-unasked", "a read of a SHARED page uses the guest's address",
+	  LOOK_UNASKED },
 };
 
 #define NR(array) (sizeof(array) / sizeof(*(array)))

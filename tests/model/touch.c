@@ -33,7 +33,7 @@ static void touch_staged(struct state *s, struct thread *t)
 	t->pos = value_of(s) & 7;
 	t->doomed = state_of(s) == OVC_DOOMED;
 	t->slot = NONE;
-	if (!config.memfd)
+	if (!in_memfd(s))
 		s->used++;
 	go(s, OVC_EV_FAULT, t->pos);
 	/* What was WRITING has given its slot to reclaim. */
@@ -60,6 +60,21 @@ static void touch_clean(struct state *s, struct thread *t)
 	t->slot = value_of(s) & 7;
 	go(s, OVC_EV_DIRTY, 0);
 	free_then(t, TOUCH);
+}
+
+static void touch_stored(struct state *s, struct thread *t)
+{
+	s->used++;
+	go(s, OVC_EV_FAULT, 0);
+	t->pc = UNSHARE;
+	if (broken(UNREF_FIRST))
+		store_unref(s);
+}
+
+static void touch_shared(struct state *s, struct thread *t)
+{
+	go(s, OVC_EV_FAULT, 0);
+	t->pc = MAP;
 }
 
 static void touch_poisoned(struct thread *t)
@@ -95,6 +110,12 @@ void touch_step(struct state *s, struct thread *t)
 	case OVC_CLEAN:
 		touch_clean(s, t);
 		break;
+	case OVC_STORED:
+		touch_stored(s, t);
+		break;
+	case OVC_SHARED:
+		touch_shared(s, t);
+		break;
 	case OVC_POISONED:
 		touch_poisoned(t);
 		break;
@@ -112,7 +133,7 @@ void zero_step(struct state *s, struct thread *t)
 	bool was_there = t->doomed;
 
 	tell("%s fills with zeros", who);
-	if (!sys_zero(s) || was_there) {
+	if (!sys_zero(s, t->write) || was_there) {
 		t->wake |= was_there;
 		t->pc = ZERO_END;
 		if (broken(MARK_FIRST) && !was_there)
@@ -137,7 +158,7 @@ void zero_end_step(struct state *s, struct thread *t)
 void check_unowned_step(struct state *s, struct thread *t)
 {
 	tell("%s makes sure that the page is there", who);
-	if (sys_zero(s))
+	if (sys_zero(s, t->write))
 		t->wake = 1;
 	done(t);
 }
@@ -147,6 +168,56 @@ void poison_step(struct state *s, struct thread *t)
 	tell("%s makes sure that the page is poisoned", who);
 	sys_poison(s);
 	t->wake = 1;
+	done(t);
+}
+
+/* ---- bytes that the store has -------------------------------------------- */
+
+void unshare_step(struct state *s, struct thread *t)
+{
+	int error;
+
+	tell("%s fills with what the store has", who);
+	error = sys_fill(s, store_read(s), false);
+	t->pc = error ? UNSHARE_UNDO : UNSHARE_END;
+	if (error == -EEXIST && in_memfd(s))
+		t->pc = UNSHARE_CACHED;
+	else if (error == -EEXIST)
+		violate("%s owns an absent page, but there is one", who);
+}
+
+/* As in fill_cached_step(). */
+void unshare_cached_step(struct state *s, struct thread *t)
+{
+	tell("%s copies to the page in the page cache", who);
+	s->cache_v = store_read(s) & 3;
+	t->pc = sys_put_back(s, NONE, false) ? UNSHARE_UNDO : UNSHARE_END;
+}
+
+void unshare_end_step(struct state *s, struct thread *t)
+{
+	end(s, t, OVC_EV_FILLED, 0);
+	if (broken(UNREF_FIRST))
+		done(t);
+	else
+		t->pc = UNREF;
+}
+
+void unshare_undo_step(struct state *s, struct thread *t)
+{
+	end(s, t, OVC_EV_TO_STORE, STORE_NR);
+	s->used--;
+	t->wake = 1;
+	done(t);
+}
+
+/* The kernel had unmapped it. */
+void map_step(struct state *s, struct thread *t)
+{
+	tell("%s maps the store's page again", who);
+	if (sys_continue(s))
+		t->wake = 1;
+	end(s, t, OVC_EV_MAPPED, STORE_NR);
 	done(t);
 }
 
@@ -185,7 +256,7 @@ void fill_step(struct state *s, struct thread *t)
 	tell("%s fills with what it read", who);
 	error = sys_fill(s, t->v, t->clean);
 	t->pc = error ? FILL_UNDO : FILL_END;
-	if (error == -EEXIST && config.memfd && !broken(FILL_GIVES_UP))
+	if (error == -EEXIST && in_memfd(s) && !broken(FILL_GIVES_UP))
 		t->pc = FILL_CACHED;
 	else if (error == -EEXIST)
 		violate("%s owns an absent page, but there is one", who);
@@ -309,7 +380,7 @@ void unput_end_step(struct state *s, struct thread *t)
 {
 	end(s, t, OVC_EV_UNPUT, t->pos);
 	t->wake = 1;
-	if (!config.memfd)
+	if (!in_memfd(s))
 		s->used--;
 	done(t);
 }

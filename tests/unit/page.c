@@ -20,7 +20,7 @@
 #define STATE_NAMES                                                    \
 	"EMPTY", "RESIDENT", "CLEAN", "STAGING", "STAGED", "WRITING",  \
 		"DOOMED", "DROPPING", "SWAPPED", "READING", "FILLING", \
-		"POISONED"
+		"POISONED", "STORED", "SHARED"
 
 static const char *const states[] = { STATE_NAMES };
 
@@ -29,12 +29,13 @@ static const char *const events[] = {
 	"FILLED_CLEAN", "UNFILLED",  "UNPUT",	   "LOST",	  "STAGE",
 	"TAKEN",	"KEPT",	     "KEPT_CLEAN", "VANISHED",	  "CLAIM",
 	"SETTLE",	"UNWRITTEN", "TO_SWAP",	   "TO_EMPTY",	  "DISCARD",
-	"DIRTY",	"LOOK",	     "ADOPT",
+	"DIRTY",	"LOOK",	     "ADOPT",	   "TO_STORE",	  "MAPPED",
+	"BROKE",
 };
 
 static const char *const actions[] = {
-	"BUG",	"NONE", "WAIT",	  "CHECK", "ZERO", "ERASE", "PUT",
-	"READ", "FILL", "POISON", "TAKE",  "DROP", "FREE",  "COPY",
+	"BUG",	"NONE",	  "WAIT", "CHECK", "ZERO", "ERASE", "PUT",     "READ",
+	"FILL", "POISON", "TAKE", "DROP",  "FREE", "COPY",  "UNSHARE", "MAP",
 };
 
 /* EVENT>NEXT:ACTION; what is not named is an empty cell. */
@@ -48,7 +49,8 @@ static const char *const expected[][2] = {
 		   "DIRTY>RESIDENT:FREE LOOK>FILLING:COPY" },
 	{ "STAGING",
 	  "FAULT>STAGING:WAIT TAKEN>STAGED:NONE KEPT>RESIDENT:NONE "
-	  "KEPT_CLEAN>CLEAN:NONE VANISHED>EMPTY:NONE DISCARD>STAGING:WAIT "
+	  "KEPT_CLEAN>CLEAN:NONE VANISHED>EMPTY:NONE TO_STORE>STORED:NONE "
+	  "MAPPED>SHARED:NONE DISCARD>STAGING:WAIT "
 	  "DIRTY>STAGING:WAIT LOOK>STAGING:WAIT" },
 	{ "STAGED", "FAULT>FILLING:PUT CLAIM>WRITING:NONE DISCARD>DOOMED:NONE "
 		    "DIRTY>STAGED:NONE LOOK>FILLING:COPY" },
@@ -60,7 +62,7 @@ static const char *const expected[][2] = {
 	  "DIRTY>DOOMED:NONE LOOK>DOOMED:NONE" },
 	{ "DROPPING",
 	  "FAULT>DROPPING:WAIT UNWRITTEN>FILLING:PUT TO_SWAP>SWAPPED:NONE "
-	  "TO_EMPTY>EMPTY:NONE "
+	  "TO_EMPTY>EMPTY:NONE TO_STORE>STORED:NONE MAPPED>SHARED:NONE "
 	  "DISCARD>DROPPING:WAIT DIRTY>DROPPING:WAIT LOOK>DROPPING:WAIT" },
 	{ "SWAPPED", "FAULT>READING:READ DISCARD>EMPTY:FREE DIRTY>SWAPPED:NONE "
 		     "LOOK>READING:COPY" },
@@ -71,11 +73,18 @@ static const char *const expected[][2] = {
 	{ "FILLING",
 	  "FAULT>FILLING:WAIT READ_CANCEL>SWAPPED:NONE FILLED>RESIDENT:NONE "
 	  "FILLED_CLEAN>CLEAN:NONE UNFILLED>EMPTY:NONE UNPUT>STAGED:NONE "
-	  "LOST>POISONED:NONE DISCARD>FILLING:WAIT DIRTY>FILLING:WAIT "
+	  "LOST>POISONED:NONE TO_STORE>STORED:NONE MAPPED>SHARED:NONE "
+	  "DISCARD>FILLING:WAIT DIRTY>FILLING:WAIT "
 	  "LOOK>FILLING:WAIT" },
 	{ "POISONED",
 	  "FAULT>POISONED:POISON DISCARD>DROPPING:DROP DIRTY>POISONED:NONE "
 	  "LOOK>POISONED:NONE" },
+	{ "STORED",
+	  "FAULT>FILLING:UNSHARE STAGE>STAGING:TAKE DISCARD>EMPTY:FREE "
+	  "DIRTY>STORED:NONE LOOK>FILLING:COPY" },
+	{ "SHARED",
+	  "FAULT>FILLING:MAP STAGE>STAGING:TAKE DISCARD>DROPPING:DROP "
+	  "BROKE>RESIDENT:FREE LOOK>FILLING:COPY" },
 };
 
 #define NR(array) (sizeof(array) / sizeof(*(array)))
@@ -155,7 +164,7 @@ Test(page, names_are_those_of_the_enums)
 {
 	cr_assert_eq(NR(states), OVC_NR_STATES);
 	cr_assert_eq(NR(events), OVC_NR_EVENTS);
-	cr_assert_eq(NR(actions), OVC_ACT_COPY + 1);
+	cr_assert_eq(NR(actions), OVC_ACT_MAP + 1);
 	for (unsigned s = 0; s < OVC_NR_STATES; s++)
 		cr_assert_str_eq(ovc_state_name(s), states[s]);
 	for (unsigned e = 0; e < OVC_NR_EVENTS; e++)
@@ -393,6 +402,24 @@ Test(page, a_transition_carries_the_largest_value)
 	cr_assert_eq(ovc_word_value(w), MAX_VALUE);
 }
 
+Test(page, a_page_of_the_store_keeps_its_number_on_the_way)
+{
+	enum ovc_action action;
+	uint64_t w =
+		ovc_page_next(OVC_DROPPING, OVC_EV_MAPPED, MAX_VALUE, &action);
+
+	cr_assert_eq(ovc_word_state(w), OVC_SHARED);
+	cr_assert_eq(ovc_word_value(w), MAX_VALUE);
+	w = ovc_page_next(w, OVC_EV_STAGE, MAX_VALUE - 1, &action);
+	cr_assert_eq(action, OVC_ACT_TAKE);
+	w = ovc_page_next(w, OVC_EV_TO_STORE, ovc_word_value(w), &action);
+	cr_assert_eq(ovc_word_state(w), OVC_STORED);
+	cr_assert_eq(ovc_word_value(w), MAX_VALUE - 1);
+	w = ovc_page_next(w, OVC_EV_FAULT, 0, &action);
+	cr_assert_eq(action, OVC_ACT_UNSHARE);
+	cr_assert_eq(ovc_word_value(w), 0);
+}
+
 /* ---- applying it to a word that others see ------------------------------- */
 
 Test(page, trying_moves_a_word_that_is_as_it_was)
@@ -455,6 +482,18 @@ Test(page, heat_can_be_set_in_any_state)
 		ovc_page_set_heat(&w, 77);
 		cr_assert_eq(w, want);
 	}
+}
+
+/* Of two who see that a page is private now, one drops the reference. */
+Test(page, a_page_breaks_once)
+{
+	ovc_word w = word(OVC_SHARED, 0);
+	uint64_t old = w, late = w;
+
+	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_BROKE, 0), OVC_ACT_FREE);
+	cr_assert_eq(ovc_word_state(w), OVC_RESIDENT);
+	cr_assert_eq(ovc_page_try(&w, &late, OVC_EV_BROKE, 0), OVC_ACT_BUG);
+	cr_assert_eq(ovc_word_state(late), OVC_RESIDENT);
 }
 
 /* ---- and from several threads -------------------------------------------- */

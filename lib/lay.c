@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shared pages that guests have mapped.
+ *
+ * A run of LEAST pages is worth a mapping, and so is a shorter one whose pages the
+ * guest is known to read. What is not mapped stays STORED, and the guest's touch
+ * copies it. Mappings are counted as edges between neighbours that lie in different
+ * ones; the count is made anew with each pass over memory, since pages that change
+ * hands may blur it.
+ *
+ * A guest's write to a SHARED page is the kernel's business and seen later
+ * (ovc_lay_find_broken(); breaks.c sees to it that "later" is soon enough for the
+ * budget).
+ *
+ * What is laid stays laid: a guest's pages there are private copies, absent, or in
+ * swap, as anywhere. New ordinary memory cannot take the place of an absent page,
+ * for a touch between its mapping and its registration would read zeros. Where all
+ * pages are present it can: that is done for a memfd when nearly all of a run is
+ * private, which makes it one mapping with its neighbours again. For anonymous memory
+ * it would not (the kernel joins no mappings whose pages were moved), so that it is
+ * done at the region's end only.
+ *
+ * Failures: where a mapping cannot be had the pages stay STORED, and the limit is
+ * taken to be what is in use. A page that cannot be taken away from the guest stays
+ * SHARED.
+ */
+#include "lay.h"
+
+#include <errno.h>
+
+#include "domain.h"
+#include "memory/memory.h"
+#include "pager.h"
+#include "store/shared.h"
+
+#define LEAST 4 /* pages that are worth a mapping */
+
+/* ---- mappings ----------------------------------------------------------------- */
+
+static bool shared_at(const struct ovc_region *r, uint64_t idx, uint64_t *page)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	*page = ovc_word_value(w);
+	return ovc_word_state(w) == OVC_SHARED;
+}
+
+/* Do two neighbours, idx - 1 and idx, lie in one mapping? */
+static bool joined(const struct ovc_region *r, uint64_t idx)
+{
+	bool laid = ovc_is_laid(r, idx);
+	uint64_t a, b;
+
+	if (laid != ovc_is_laid(r, idx - 1))
+		return false;
+	if (!laid || !shared_at(r, idx - 1, &a) || !shared_at(r, idx, &b))
+		return true;
+	return b == a + 1;
+}
+
+static uint64_t edges(const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = idx ? idx : 1; i <= idx + nr && i < r->nr; i++)
+		n += !joined(r, i);
+	return n;
+}
+
+uint64_t ovc_lay_mappings(const struct ovc_region *r)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; r->mapped_from < r->nr && i < r->nr; i += 512)
+		if (ovc_region_touched(r, i))
+			n += edges(r, i, r->nr - i < 511 ? r->nr - i : 511);
+	return n;
+}
+
+/* How many mappings more there are with nr pages of the store laid at idx. */
+static int64_t added(const struct ovc_region *r, uint64_t idx, uint64_t nr,
+		     uint64_t page)
+{
+	uint64_t other;
+	int64_t n = -(int64_t)edges(r, idx, nr);
+
+	if (idx)
+		n += !shared_at(r, idx - 1, &other) || other + 1 != page;
+	if (idx + nr < r->nr)
+		n += !shared_at(r, idx + nr, &other) || other != page + nr;
+	return n;
+}
+
+/* Said once: the reader may want to raise the limit, and need not hear of each page. */
+static void no_mapping(struct ovc_host *host, uint64_t nr)
+{
+	if (!atomic_fetch_add(&host->unmapped, nr))
+		ovc_log(host, OVC_LOG_INFO,
+			"sharing uses all of the %llu mappings that it may: "
+			"single pages are shared without one, and copied when "
+			"they are touched; raise share_mappings or sysctl "
+			"vm.max_map_count",
+			(unsigned long long)host->mappings_most);
+}
+
+bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
+		 bool want)
+{
+	struct ovc_host *host = r->vm->host;
+	uint64_t used = atomic_load(&host->mappings);
+	int64_t more;
+
+	if (!r->mappable || (nr < LEAST && !want))
+		return false;
+	more = added(r, idx, nr, page);
+	if (more > 0 && used + (uint64_t)more > host->mappings_most) {
+		no_mapping(host, nr);
+		return false;
+	}
+	if (ovc_laid_lay(r, idx, nr, page)) {
+		/* The limit was lowered, or others use more than we left. */
+		host->mappings_most = used;
+		no_mapping(host, nr);
+		return false;
+	}
+	atomic_fetch_add(&host->mappings, (uint64_t)more);
+	if (idx < r->mapped_from)
+		r->mapped_from = idx;
+	return true;
+}
+
+/* ---- what became of them -------------------------------------------------------- */
+
+static bool is_private(uint8_t bits)
+{
+	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_FILE |
+			OVC_PAGES_MARKED)) == OVC_PAGES_PRESENT;
+}
+
+/* A page that was mapped from the store is the guest's own now, and charged. */
+static void broken(struct ovc_region *r, uint64_t page)
+{
+	struct ovc_vm *vm = r->vm;
+
+	atomic_fetch_sub(&vm->mapped, 1);
+	atomic_fetch_sub(&vm->shared, 1);
+	atomic_fetch_add(&vm->resident, 1);
+	OVC_COUNT(vm, broken, 1);
+	ovc_domain_unref(vm, page);
+}
+
+uint64_t ovc_lay_find_broken(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint8_t bits[512];
+	uint64_t found = 0;
+
+	for (uint64_t at = idx, n; at < idx + nr; at += n) {
+		n = idx + nr - at < 512 ? idx + nr - at : 512;
+		if (ovc_laid_look(r, at, n, bits))
+			continue;
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t w = atomic_load(&r->words[at + i]);
+
+			if (ovc_word_state(w) != OVC_SHARED ||
+			    !is_private(bits[i]) ||
+			    ovc_page_try(&r->words[at + i], &w, OVC_EV_BROKE,
+					 0) != OVC_ACT_FREE)
+				continue;
+			ovc_charge_force(r->vm, 1);
+			broken(r, ovc_word_value(w));
+			found++;
+		}
+	}
+	return found;
+}
+
+/* ---- unmapping ------------------------------------------------------------------ */
+
+/* The guest gets the copy again that it had made. */
+static void keep_private(struct ovc_region *r, uint64_t idx, uint64_t k,
+			 uint64_t page)
+{
+	ovc_charge_force(r->vm, 1);
+	ovc_laid_give_back(r, idx, ovc_laid_taken(r->vm->host, k));
+	broken(r, page);
+	ovc_pager_end(r, idx, OVC_EV_KEPT, 0);
+}
+
+/* Unmaps pages that are STAGING, which were mapped from page[]. */
+static void unmap_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      const uint64_t *page)
+{
+	struct ovc_host *host = r->vm->host;
+	uint8_t bits[OVC_LAID_WINDOW];
+	int got = ovc_laid_take(r, idx, nr, bits);
+
+	for (uint64_t k = 0; k < nr; k++) {
+		if (got < 0 || k >= (uint64_t)got) {
+			ovc_pager_end(r, idx + k, OVC_EV_MAPPED, page[k]);
+		} else if (is_private(bits[k])) {
+			keep_private(r, idx + k, k, page[k]);
+		} else {
+			atomic_fetch_sub(&r->vm->mapped, 1);
+			ovc_pager_end(r, idx + k, OVC_EV_TO_STORE, page[k]);
+		}
+	}
+	if (got > 0)
+		ovc_laid_release(host, (uint64_t)got);
+}
+
+void ovc_lay_unmap(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t page[OVC_LAID_WINDOW], n = 0;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		uint64_t w = atomic_load(&r->words[i]);
+		bool ours = ovc_word_state(w) == OVC_SHARED;
+
+		page[n] = ovc_word_value(w);
+		ours = ours && ovc_page_try(&r->words[i], &w, OVC_EV_STAGE,
+					    0) == OVC_ACT_TAKE;
+		n += ours;
+		if (n && (!ours || n == OVC_LAID_WINDOW || i + 1 == idx + nr)) {
+			unmap_run(r, i + ours - n, n, page);
+			n = 0;
+		}
+	}
+}
+
+/* ---- folding -------------------------------------------------------------------- */
+
+/* Takes a page in hand whose bytes are present, or makes them so. */
+static bool borrow(struct ovc_region *r, uint64_t idx, bool fill)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+	struct ovc_touched t;
+
+	if (fill && ovc_word_state(w) == OVC_EMPTY)
+		ovc_pager_touch(r, idx, true, false, &t);
+	w = atomic_load(&r->words[idx]);
+	return ovc_word_state(w) == OVC_RESIDENT && !ovc_word_pins(w) &&
+	       ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK, 0) == OVC_ACT_COPY;
+}
+
+/* Folds the longest runs of at most a window that can be taken in hand. */
+static void fold_range(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		       bool fill)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		bool ours = ovc_is_laid(r, i) && borrow(r, i, fill);
+
+		n += ours;
+		if (!n || (ours && n < OVC_LAID_WINDOW && i + 1 < idx + nr))
+			continue;
+		ovc_laid_fold(r, i + ours - n, n);
+		for (; n; n--)
+			ovc_pager_end(r, i + ours - n, OVC_EV_FILLED, 0);
+	}
+}
+
+void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t laid = 0, own = 0;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		enum ovc_state s = ovc_word_state(atomic_load(&r->words[i]));
+
+		laid += ovc_is_laid(r, i);
+		own += ovc_is_laid(r, i) && s == OVC_RESIDENT;
+	}
+	if (r->memfd >= 0 && laid && own >= laid - laid / 8)
+		fold_range(r, idx, nr, false);
+}
+
+void ovc_lay_end(struct ovc_region *r, bool throw_away)
+{
+	if (r->mapped_from == UINT64_MAX)
+		return;
+	for (uint64_t i = r->mapped_from, n; i < r->nr; i += n) {
+		n = 1;
+		if (!ovc_is_laid(r, i))
+			continue;
+		while (n < OVC_LAID_WINDOW && i + n < r->nr &&
+		       ovc_is_laid(r, i + n))
+			n++;
+		if (throw_away)
+			ovc_laid_clear(r, i, n);
+		else
+			fold_range(r, i, n, true);
+	}
+	r->mapped_from = UINT64_MAX;
+}

@@ -15,7 +15,7 @@
 
 #define WATCH_MS 2
 #define DRIP_NS	 100000000ull /* look all the same: slow writers add up */
-#define PIECE	 512
+#define PIECE	 128
 
 static uint64_t mapped_pages(const struct ovc_host *host)
 {
@@ -34,6 +34,15 @@ static bool short_of(const struct ovc_host *host, uint64_t more)
 	       atomic_load(&host->allowed);
 }
 
+/* Less than a quarter of the reserve is left: no more unseen writes near those that
+ * there were. Who reads there gets the page mapped again, without memory. */
+static bool dangerous(const struct ovc_host *host)
+{
+	return atomic_load(&host->used) +
+		       atomic_load(&host->reserve) / OVC_PAGE / 4 >
+	       atomic_load(&host->allowed);
+}
+
 static void look_through(struct ovc_host *host, struct ovc_region *r)
 {
 	uint64_t from = r->mapped_from & ~(uint64_t)(PIECE - 1);
@@ -42,7 +51,7 @@ static void look_through(struct ovc_host *host, struct ovc_region *r)
 		uint64_t nr = r->nr - i < PIECE ? r->nr - i : PIECE;
 
 		if (ovc_region_touched(r, i) && ovc_lay_find_broken(r, i, nr) &&
-		    short_of(host, 0))
+		    dangerous(host))
 			ovc_lay_unmap(r, i, nr);
 	}
 }

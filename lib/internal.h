@@ -124,11 +124,12 @@ struct ovc_region {
 	uint64_t mapped_from;	/* the first that ever was; UINT64_MAX: none */
 };
 
-#define OVC_MARK_SEEN	1 /* looked at before */
-#define OVC_MARK_HASHED 2 /* its hash is noted, if it was not written since */
-#define OVC_MARK_OFF	4 /* not to be shared */
-#define OVC_MARK_LAID	8 /* the store is mapped there: memory/laid.c */
-#define OVC_MARK_SUM	4 /* shift: some bits of its hash */
+#define OVC_MARK_SEEN	1  /* looked at before */
+#define OVC_MARK_HASHED 2  /* its hash is noted, if it was not written since */
+#define OVC_MARK_OFF	4  /* not to be shared */
+#define OVC_MARK_LAID	8  /* the store is mapped there: memory/laid.c */
+#define OVC_MARK_OWN	16 /* and there it is the page that the word names */
+#define OVC_MARK_SUM	5  /* shift: some bits of its hash */
 
 struct ovc_vm {
 	struct ovc_host *host;

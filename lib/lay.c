@@ -264,13 +264,15 @@ void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	uint64_t laid = 0, own = 0;
 
+	if (r->memfd < 0 || r->mapped_from == UINT64_MAX)
+		return;
 	for (uint64_t i = idx; i < idx + nr; i++) {
 		enum ovc_state s = ovc_word_state(atomic_load(&r->words[i]));
 
 		laid += ovc_is_laid(r, i);
 		own += ovc_is_laid(r, i) && s == OVC_RESIDENT;
 	}
-	if (r->memfd >= 0 && laid && own >= laid - laid / 8)
+	if (laid && own >= laid - laid / 8)
 		fold_range(r, idx, nr, false);
 }
 

@@ -31,7 +31,7 @@
 #include "share.h"
 #include "store/shared.h"
 
-#define BATCH OVC_CHUNK /* pairs at once */
+#define BATCH OVC_SHARE_CHUNK /* pairs at once */
 
 struct spot {
 	struct ovc_region *region;
@@ -45,8 +45,9 @@ struct pair {
 	enum kind kind;
 	struct spot one, other; /* other: of PAIR */
 	uint64_t hash;
-	uint64_t page; /* of the store; 0: none yet */
-	bool good;     /* equal, byte by byte */
+	uint64_t page;		 /* of the store; 0: none yet */
+	bool good;		 /* equal, byte by byte */
+	const struct pair *lead; /* an earlier pair with the same other page */
 };
 
 struct batch {
@@ -165,7 +166,7 @@ static bool claimed(const struct spot *s)
 /* Stages one spot of each pair; neighbours of one region together. */
 static void stage_spots(const struct batch *b, bool other)
 {
-	uint64_t idx[BATCH];
+	uint64_t idx[OVC_CHUNK];
 	const struct spot *last = NULL;
 	unsigned n = 0;
 
@@ -175,8 +176,8 @@ static void stage_spots(const struct batch *b, bool other)
 
 		if (other && p->kind != PAIR)
 			continue;
-		if (last &&
-		    (s->region != last->region || s->idx <= last->idx)) {
+		if (n == OVC_CHUNK ||
+		    (n && (s->region != last->region || s->idx <= last->idx))) {
 			ovc_stage_pages(last->region, idx, n);
 			n = 0;
 		}
@@ -187,13 +188,19 @@ static void stage_spots(const struct batch *b, bool other)
 		ovc_stage_pages(last->region, idx, n);
 }
 
-/* An earlier pair that has the same other page; NULL for none. */
-static struct pair *leader(struct batch *b, const struct pair *p)
+/* The pair that claimed this pair's other page, where that is an earlier one; else
+ * NULL. Its number is noted in the page's ring entry. */
+static const struct pair *leader(const struct batch *b, const struct pair *p)
 {
-	for (struct pair *q = b->pair; q < p; q++)
-		if (q->kind == PAIR && q->good && same(&q->other, &p->other))
-			return q;
-	return NULL;
+	const struct ovc_staging *s = &b->host->ring;
+	uint64_t w = atomic_load(word_of(&p->other)), pos = ovc_word_value(w);
+	const struct pair *q;
+
+	if (ovc_word_state(w) != OVC_WRITING || pos >= s->cap ||
+	    s->entries[pos].wslot >= b->nr)
+		return NULL;
+	q = &b->pair[s->entries[pos].wslot];
+	return q < p && same(&q->other, &p->other) ? q : NULL;
 }
 
 static bool equal(const struct pair *p)
@@ -203,8 +210,6 @@ static bool equal(const struct pair *p)
 
 static void compare_pair(struct batch *b, struct pair *p)
 {
-	const struct pair *l = p->kind == PAIR ? leader(b, p) : NULL;
-
 	if (!claim(&p->one))
 		return;
 	switch (p->kind) {
@@ -217,10 +222,14 @@ static void compare_pair(struct batch *b, struct pair *p)
 				  OVC_PAGE);
 		break;
 	case PAIR:
-		if (l)
-			p->other.pos = l->other.pos;
+		p->lead = leader(b, p);
+		if (p->lead)
+			p->other.pos = p->lead->other.pos;
 		else if (!claim(&p->other))
 			return;
+		else
+			b->host->ring.entries[p->other.pos].wslot =
+				(uint64_t)(p - b->pair);
 		p->good = equal(p);
 		/* Of bytes that may have changed nothing is known. */
 		if (!claimed(&p->other)) {
@@ -229,7 +238,15 @@ static void compare_pair(struct batch *b, struct pair *p)
 		}
 		break;
 	}
-	*b->collisions += !p->good && claimed(&p->one);
+	if (p->good || !claimed(&p->one))
+		return;
+	++*b->collisions;
+	/* A hint has few bits of the hash. Where they misled us, this page takes
+	 * the place of the other, so that its equals find it. */
+	if (p->kind == PAIR)
+		ovc_hints_move(&b->domain->hints, p->hash,
+			       p->other.region->number + p->other.idx,
+			       p->one.region->number + p->one.idx);
 }
 
 /* ---- storing --------------------------------------------------------------------- */
@@ -270,6 +287,11 @@ static bool store_run(struct batch *b, struct pair **new, uint64_t first,
 	return true;
 }
 
+static bool has_room(const struct ovc_host *host, uint64_t nr)
+{
+	return atomic_load(&host->used) + nr <= atomic_load(&host->allowed);
+}
+
 /* Copies one of each pair of guests' pages to the store. */
 static void store_new(struct batch *b)
 {
@@ -277,11 +299,14 @@ static void store_new(struct batch *b)
 	unsigned n = 0;
 
 	for (struct pair *p = b->pair; p < b->pair + b->nr; p++)
-		if (p->kind == PAIR && p->good && !leader(b, p))
+		if (p->kind == PAIR && p->good && !p->lead)
 			new[n++] = p;
 	for (unsigned at = 0, got; at < n; at += got) {
 		uint64_t first;
 
+		/* For a moment there is a frame more for each. */
+		if (!has_room(b->host, n - at))
+			return;
 		got = (unsigned)ovc_shared_take(b->host->store, n - at,
 						b->domain->id, &first);
 		if (!got)
@@ -342,15 +367,13 @@ static void settle_pairs(struct batch *b)
 {
 	/* All of one side, then all of the other: runs stay runs. */
 	for (struct pair *p = b->pair; p < b->pair + b->nr; p++) {
-		const struct pair *l = p->kind == PAIR ? leader(b, p) : NULL;
-
-		if (l)
-			p->page = l->page;
+		if (p->lead)
+			p->page = p->lead->page;
 		if (p->good && (p->kind == ZERO || p->page))
 			b->saved += settle(b, &p->one, p->page);
 	}
 	for (struct pair *p = b->pair; p < b->pair + b->nr; p++) {
-		if (p->kind != PAIR || !p->good || !p->page || leader(b, p))
+		if (p->kind != PAIR || !p->good || !p->page || p->lead)
 			continue;
 		if (!settle(b, &p->other, p->page) &&
 		    !ovc_shared_refs(b->host->store, p->page))
@@ -424,7 +447,7 @@ static bool have_store(struct ovc_host *host)
 }
 
 uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
-		   uint64_t *collisions)
+		   unsigned from, unsigned to, uint64_t *collisions)
 {
 	struct ovc_vm *vm = h->region->vm;
 	struct batch b = { .host = host,
@@ -434,7 +457,7 @@ uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
 	/* Without memory for hints there are none yet. */
 	if (!vm->domain->hints_memory || !have_store(host))
 		return 0;
-	for (unsigned i = 0; i < h->nr; i++) {
+	for (unsigned i = from; i < to; i++) {
 		struct spot one = { .region = h->region, .idx = h->idx[i] };
 		struct pair p = { .kind = ZERO };
 		bool zero = h->hash[i] == b.domain->zero_hash;

@@ -287,12 +287,43 @@ static enum ovc_touch touch_swapped(struct ovc_region *r, uint64_t idx,
 
 /* ---- pages of the store -------------------------------------------------- */
 
+/* The guest's page is FILLING, and the store's is mapped there but for the page table's
+ * entry. */
+static void map_again(struct ovc_region *r, uint64_t idx, uint64_t page)
+{
+	size_t done;
+	int error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
+				      OVC_PAGE, false, &done);
+
+	ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	if (error)
+		wake(r, idx);
+}
+
+/* It was unmapped, and the guest reads it: that takes no memory. */
+static enum ovc_touch touch_unmapped(struct ovc_region *r, uint64_t idx,
+				     uint64_t w, bool *again)
+{
+	uint64_t page = ovc_word_value(w);
+
+	*again = ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) !=
+		 OVC_ACT_UNSHARE;
+	if (*again)
+		return OVC_TOUCH_WAIT;
+	atomic_fetch_add(&r->vm->mapped, 1);
+	map_again(r, idx, page);
+	return OVC_TOUCH_DONE;
+}
+
 static enum ovc_touch touch_stored(struct ovc_region *r, uint64_t idx,
-				   uint64_t w, bool ahead, bool *again)
+				   uint64_t w, bool write, bool ahead,
+				   bool *again)
 {
 	struct ovc_vm *vm = r->vm;
 	uint64_t page = ovc_word_value(w), done;
 
+	if (!write && ovc_is_laid_well(r, idx))
+		return touch_unmapped(r, idx, w, again);
 	if (!charge_in(r, ahead))
 		return OVC_TOUCH_STARVED;
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) !=
@@ -323,18 +354,12 @@ static enum ovc_touch touch_shared(struct ovc_region *r, uint64_t idx,
 				   uint64_t w, bool *again)
 {
 	uint64_t page = ovc_word_value(w);
-	size_t done;
-	int error;
 
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) != OVC_ACT_MAP) {
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
-				  OVC_PAGE, false, &done);
-	ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
-	if (error)
-		wake(r, idx);
+	map_again(r, idx, page);
 	return OVC_TOUCH_DONE;
 }
 
@@ -391,7 +416,7 @@ static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
 			return OVC_TOUCH_DONE;
 		return touch_present(r, idx, w, write, again);
 	case OVC_STORED:
-		return touch_stored(r, idx, w, ahead, again);
+		return touch_stored(r, idx, w, write, ahead, again);
 	case OVC_SHARED:
 		if (ahead)
 			return OVC_TOUCH_DONE;

@@ -103,7 +103,9 @@ static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 			ovc_host_pause(r->vm->host, round);
 			continue;
 		}
-		switch (ovc_pager_touch(r, idx, write, false, &t)) {
+		/* As a write, the touch of a stored page copies it. */
+		switch (ovc_pager_touch(r, idx, write || s == OVC_STORED, false,
+					&t)) {
 		case OVC_TOUCH_READ:
 			read_run(r, idx, nr, t.slot, write);
 			break;

@@ -56,6 +56,9 @@ static void dropped(struct ovc_region *r, struct ovc_entry *e,
 		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, home.at);
 		break;
 	case OVC_HOME_STORE:
+		if (!mapped)
+			atomic_fetch_and(&r->marks[idx],
+					 (uint8_t)~OVC_MARK_OWN);
 		atomic_fetch_add(&vm->shared, 1);
 		atomic_fetch_add(&vm->mapped, mapped);
 		OVC_COUNT(vm, merged, 1);

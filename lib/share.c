@@ -15,7 +15,7 @@
  *   merge   (control) merge.c
  *
  * Where the kernel cannot tell what was written (before Linux 6.7) each page is hashed
- * in each pass, and counts as written when four bits of its hash changed.
+ * in each pass, and counts as written when three bits of its hash changed.
  *
  * CPU time is a budget: after each step the thread sleeps as long as makes it no more
  * than share_cpu percent. A pass that found little lets the next ones take a quarter
@@ -44,7 +44,7 @@
 #define BURST_NS   2000000ull	  /* of work before a sleep */
 #define PASS_NS	   60000000000ull /* that a pass should take at most */
 #define LITTLE	   256 /* found less than a 256th of the pages: little */
-#define SUM_BITS   (0xfu << OVC_MARK_SUM)
+#define SUM_BITS   (7u << OVC_MARK_SUM)
 #define DEAD_PAGES 256 /* of the store, that are worth a sweep */
 
 struct ovc_share {
@@ -414,21 +414,50 @@ static bool begin_step(struct ovc_share *s)
 	return true;
 }
 
-static void end_step(struct ovc_share *s)
+/* Reclaim must not wait long for the lock when memory is short. */
+static unsigned slice(const struct ovc_host *host)
+{
+	bool is_short = atomic_load(&host->used) +
+				atomic_load(&host->reserve) / OVC_PAGE >
+			atomic_load(&host->allowed);
+
+	return is_short ? CHUNK / 8 : CHUNK;
+}
+
+/* Merges a part of what was hashed; false: there is no more, or the region goes. */
+static bool merge_some(struct ovc_share *s, unsigned *at)
 {
 	struct ovc_host *host = s->host;
+	unsigned from = *at, to = from + slice(host);
 	struct ovc_region *r;
 	uint64_t idx, collisions = 0;
 
-	if (s->hashed.nr && ovc_domain_find(host, NULL, s->number, &r, &idx) &&
-	    r == s->hashed.region && takes_part(r)) {
-		if (!host->uffd_features.wp_async)
-			leave_changed(s);
-		s->pass_saved += ovc_merge(host, &s->hashed, &collisions);
-		atomic_fetch_add(&s->figures.collisions, collisions);
-	}
-	if (host->store && ovc_shared_dead(host->store) > DEAD_PAGES)
-		ovc_domain_sweep(host);
+	if (from >= s->hashed.nr ||
+	    !ovc_domain_find(host, NULL, s->number, &r, &idx) ||
+	    r != s->hashed.region || !takes_part(r))
+		return false;
+	if (!from && !host->uffd_features.wp_async)
+		leave_changed(s);
+	*at = to < s->hashed.nr ? to : s->hashed.nr;
+	s->pass_saved += ovc_merge(host, &s->hashed, from, *at, &collisions);
+	atomic_fetch_add(&s->figures.collisions, collisions);
+	return *at < s->hashed.nr;
+}
+
+static void end_step(struct ovc_share *s)
+{
+	struct ovc_host *host = s->host;
+	unsigned at = 0;
+	bool more;
+
+	do {
+		ovc_control_lock(host);
+		more = merge_some(s, &at);
+		if (!more && host->store &&
+		    ovc_shared_dead(host->store) > DEAD_PAGES)
+			ovc_domain_sweep(host);
+		ovc_control_unlock(host);
+	} while (more);
 }
 
 static unsigned percent_now(const struct ovc_share *s)
@@ -469,9 +498,7 @@ int ovc_share_step(struct ovc_share *s)
 		return -1; /* a kick says that there is */
 	hash_all(s);
 	atomic_fetch_add(&s->steps, 1);
-	ovc_control_lock(host);
 	end_step(s);
-	ovc_control_unlock(host);
 	used = ovc_cpu_ns() - begin;
 	atomic_fetch_add(&s->figures.cpu_ns, used);
 	s->pass_cpu += used;

@@ -40,10 +40,10 @@ struct ovc_hashed {
 	uint64_t idx[OVC_SHARE_CHUNK], hash[OVC_SHARE_CHUNK];
 };
 
-/* Merges what has an equal, and notes the rest. Returns how many frames that saved;
- * *collisions counts equal hashes of other bytes. Needs control. */
+/* Of the pages [from, to) merges what has an equal, and notes the rest. Returns how many
+ * frames that saved; *collisions counts equal hashes of other bytes. Needs control. */
 uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
-		   uint64_t *collisions);
+		   unsigned from, unsigned to, uint64_t *collisions);
 
 /* ---- breaks.c --------------------------------------------------------------- */
 

@@ -33,14 +33,16 @@
 
 #define TRIES 8
 
+#define BOTH (OVC_MARK_LAID | OVC_MARK_OWN)
+
 static void set_marks(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		      bool laid)
 {
 	for (uint64_t i = idx; i < idx + nr; i++)
 		if (laid)
-			atomic_fetch_or(&r->marks[i], OVC_MARK_LAID);
+			atomic_fetch_or(&r->marks[i], BOTH);
 		else
-			atomic_fetch_and(&r->marks[i], (uint8_t)~OVC_MARK_LAID);
+			atomic_fetch_and(&r->marks[i], (uint8_t)~BOTH);
 }
 
 /* A mapping that is registered alone: the kernel needs no memory for it, so that what

@@ -70,6 +70,14 @@ static inline bool ovc_is_laid(const struct ovc_region *r, uint64_t idx)
 	       OVC_MARK_LAID;
 }
 
+/* Has the mapping there the very page of the store that the page's word names, so that
+ * it need only be mapped? */
+static inline bool ovc_is_laid_well(const struct ovc_region *r, uint64_t idx)
+{
+	return atomic_load_explicit(&r->marks[idx], memory_order_relaxed) &
+	       OVC_MARK_OWN;
+}
+
 static inline const struct ovc_memory *ovc_memory_of(const struct ovc_region *r,
 						     uint64_t idx)
 {

@@ -18,7 +18,9 @@ struct vmm vmm = {
 	.vcpus = 1,
 	.mem = 256 << 20,
 	.budget = 512 << 20,
-	.seconds = 15,
+	.seconds = 10,
+	.common = 60,
+	.share = true,
 	.seed = 1,
 	.swap_dir = ".",
 	.kvm_fd = -1,
@@ -31,7 +33,13 @@ static const struct argp_option option_table[] = {
 	{ "budget", 'b', "SIZE", 0, "memory for all VMs (default 512M)", 0 },
 	{ "memory-kind", 'k', "KIND", 0,
 	  "guest memory: anon, private (default), or memfd, shared", 0 },
-	{ "seconds", 's', "N", 0, "of changes at random (default 15)", 0 },
+	{ "share", 'p', "yes|no", 0,
+	  "keep equal pages of guests once (default yes)", 0 },
+	{ "common", 'o', "PERCENT", 0,
+	  "of its memory a guest has in common (default 60)", 0 },
+	{ "seconds", 's', "N", 0,
+	  "of changes at random; twice that to fill what is common (default 10)",
+	  0 },
 	{ "swap-dir", 'd', "DIR", 0, "place of swap files (default .)", 0 },
 	{ "seed", 'r', "N", 0, "another one: other pages (default 1)", 0 },
 	{ "no-kvm", 't', NULL, 0, "guest code on threads, not in KVM", 0 },
@@ -58,6 +66,15 @@ static uint64_t number(struct argp_state *state, const char *arg, uint64_t min,
 	return n << shift;
 }
 
+/* Whether it is the second; if it is neither, the program ends. */
+static bool choice(struct argp_state *state, const char *arg, const char *first,
+		   const char *second)
+{
+	if (strcmp(arg, first) && strcmp(arg, second))
+		argp_error(state, "%s: must be %s or %s", arg, first, second);
+	return !strcmp(arg, second);
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	if (key == 'n')
@@ -70,6 +87,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		vmm.budget = number(state, arg, 8 << 20, 1ull << 50);
 	else if (key == 's')
 		vmm.seconds = number(state, arg, 0, 1000000);
+	else if (key == 'o')
+		vmm.common = number(state, arg, 0, 100);
 	else if (key == 'r')
 		vmm.seed = number(state, arg, 0, UINT32_MAX);
 	else if (key == 'd')
@@ -78,10 +97,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		vmm.no_kvm = true;
 	else if (key == 'j')
 		vmm.json = true;
-	else if (key == 'k' && (!strcmp(arg, "anon") || !strcmp(arg, "memfd")))
-		vmm.memfd = !strcmp(arg, "memfd");
 	else if (key == 'k')
-		argp_error(state, "%s: must be anon or memfd", arg);
+		vmm.memfd = choice(state, arg, "anon", "memfd");
+	else if (key == 'p')
+		vmm.share = choice(state, arg, "no", "yes");
 	else
 		return ARGP_ERR_UNKNOWN;
 	return 0;
@@ -91,9 +110,11 @@ static const struct argp argp = {
 	.options = option_table,
 	.parser = parse_option,
 	.doc = "Runs guests that together have more memory than the budget, "
-	       "and verifies every page of them. Each guest fills its memory, changes "
-	       "pages at random, reads all, idles for a while and verifies "
-	       "all.\v"
+	       "and verifies every page of them. Each guest fills what all "
+	       "guests have in common, over so many seconds that it is found "
+	       "to be the same and need not be swapped, and rests a little; "
+	       "then it fills the rest with what no other has, changes pages "
+	       "at random, reads some in order, idles, and verifies all.\v"
 	       "Sizes are in bytes, or with K, M or G. Ctrl-C ends it, a second "
 	       "one at once. Exit status: 0 every page was right, 1 wrong pages "
 	       "or failure, 2 wrong option, 130 interrupted.",
@@ -111,6 +132,7 @@ static bool create(void)
 		.size = sizeof(options),
 		.budget = vmm.budget,
 		.event = on_event,
+		.share = vmm.share ? OVC_SHARE_UNDER_PRESSURE : OVC_SHARE_NEVER,
 	};
 	unsigned i;
 

@@ -15,11 +15,13 @@
 
 enum phase {
 	PHASE_BOOT,
-	PHASE_FILL,   /* every page gets its first bytes */
+	PHASE_COMMON, /* pages that all VMs have, at a gentle pace */
+	PHASE_SETTLE, /* halted, while the host finds what is common */
+	PHASE_FILL,   /* the other pages get their first bytes */
 	PHASE_RANDOM, /* read, check, change pages, some far more than others */
-	PHASE_SCAN,   /* read and check every page in order */
+	PHASE_SCAN,   /* read and check pages in order, each fourth */
 	PHASE_IDLE,   /* halted */
-	PHASE_VERIFY, /* as scan: everything must still be there */
+	PHASE_VERIFY, /* read and check all: it must still be there */
 	PHASE_DONE,
 };
 
@@ -29,9 +31,11 @@ struct boot {
 	uint64_t nr_pages; /* divided evenly among the vCPUs */
 	uint64_t ledger;   /* address of one checksum for each page */
 	uint64_t nr_vcpus;
-	uint64_t seed;
+	uint64_t seed;	    /* another one for each VM */
+	uint64_t common;    /* percent of the pages that all VMs have */
+	uint64_t common_ns; /* duration of PHASE_COMMON, at least */
 	uint64_t random_ns; /* duration of PHASE_RANDOM */
-	uint64_t idle_ns;   /* duration of PHASE_IDLE */
+	uint64_t idle_ns;   /* duration of PHASE_SETTLE and PHASE_IDLE */
 };
 
 /* The hypercall: a vCPU says where it is, the VMM answers. */
@@ -39,9 +43,11 @@ struct report {
 	uint64_t phase; /* enum phase */
 	uint64_t done;	/* progress in the phase, out of `total` */
 	uint64_t total;
+	uint64_t filled;   /* pages that have got their first bytes */
 	uint64_t checks;   /* pages read and compared with the ledger so far */
 	uint64_t errors;   /* of these, pages that were wrong */
 	uint64_t verified; /* pages found right in PHASE_VERIFY */
+	uint64_t words;	   /* to use of each page; answer: the first vCPU's */
 	uint64_t now_ns;   /* answer: the time */
 	uint64_t stop;	   /* answer: not 0 to give up */
 };

@@ -18,8 +18,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned lines;	      /* that the table takes on the terminal */
 static uint64_t began, shown; /* times */
 
+/* When no guest had anything yet but what all have in common. */
+static struct ovc_host_stats common;
+static uint64_t common_pages; /* that they had filled */
+
 static const char *const phases[] = {
-	"boot", "fill", "random", "scan", "idle", "verify", "done",
+	"boot", "common", "settle", "fill", "random",
+	"scan", "idle",	  "verify", "done",
 };
 
 static void erase_table(void)
@@ -44,29 +49,22 @@ void say(const char *who, const char *format, ...)
 	pthread_mutex_unlock(&lock);
 }
 
-static void print_bar(uint64_t part, uint64_t whole, unsigned width)
-{
-	unsigned i, full = whole ? (unsigned)(part * width / whole) : 0;
-
-	for (i = 0; i < width; i++)
-		putchar(i < full ? '#' : '.');
-	putchar('\n');
-}
-
-#define HEADER \
-	"MiB, us            resid  swap  zero  flt/s  in/s out/s   p50   p99"
+#define HEADER                                                           \
+	"MiB, us           resid shared broken  swap  zero flt/s  in/s " \
+	"out/s   p50   p99"
 
 /* The same values in the same order, for people and for programs. */
-#define ROW_TABLE \
-	"%-5s %-7s %3.0f%% %6.0f %5.0f %5.0f %6.0f %5.0f %5.0f %5.0f %5.0f "
-#define ROW_JSON                                                        \
-	"{\"vm\":\"%s\",\"state\":\"%s\",\"percent\":%.0f,"             \
-	"\"resident_mib\":%.2f,\"swapped_mib\":%.2f,\"zero_mib\":%.2f," \
-	"\"faults_per_s\":%.0f,\"swap_in_mib_per_s\":%.2f,"             \
-	"\"swap_out_mib_per_s\":%.2f,\"fault_p50_us\":%.1f,"            \
-	"\"fault_p99_us\":%.1f,\"time\":%.2f}\n"
+#define ROW_TABLE                                                      \
+	"%-4s %-7s %3.0f%% %5.0f %6.0f %6.0f %5.0f %5.0f %5.0f %5.0f " \
+	"%5.0f %5.0f %5.0f\n"
+#define ROW_JSON                                                         \
+	"{\"vm\":\"%s\",\"state\":\"%s\",\"percent\":%.0f,"              \
+	"\"resident_mib\":%.2f,\"shared_mib\":%.2f,\"broken_mib\":%.2f," \
+	"\"swapped_mib\":%.2f,\"zero_mib\":%.2f,\"faults_per_s\":%.0f,"  \
+	"\"swap_in_mib_per_s\":%.2f,\"swap_out_mib_per_s\":%.2f,"        \
+	"\"fault_p50_us\":%.1f,\"fault_p99_us\":%.1f,\"time\":%.2f}\n"
 
-static void print_row(struct vm *vm, double seconds, unsigned width)
+static void print_row(struct vm *vm, double seconds)
 {
 	const struct ovc_vm_stats *now = &vm->now, *before = &vm->before;
 	struct report report = vm_report(vm);
@@ -76,22 +74,28 @@ static void print_row(struct vm *vm, double seconds, unsigned width)
 		percent = 100.0 * (double)report.done / (double)report.total;
 	printf(vmm.json ? ROW_JSON : ROW_TABLE, vm->name,
 	       vm->failed ? "failed" : phases[report.phase], percent,
-	       MIB(now->resident), MIB(now->swapped), MIB(now->zero),
+	       MIB(now->resident), MIB(now->shared_bytes),
+	       MIB(now->broken_bytes), MIB(now->swapped), MIB(now->zero),
 	       (double)(now->faults - before->faults) / seconds,
 	       MIB(now->swap_in_bytes - before->swap_in_bytes) / seconds,
 	       MIB(now->swap_out_bytes - before->swap_out_bytes) / seconds,
 	       (double)now->fault_p50_ns / 1e3, (double)now->fault_p99_ns / 1e3,
 	       (double)(shown - began) / 1e9);
-	if (!vmm.json)
-		print_bar(now->resident, now->configured, width);
 }
 
-#define HOST_TABLE \
-	"host: %.1f of %.0f MiB used, %.1f staged, %.1f own, %.0f swapped\n"
+#define HOST_TABLE                                             \
+	"host: %.1f of %.0f MiB used, %.1f staged, %.1f own, " \
+	"%.0f swapped, %.0f saved\n"
 #define HOST_JSON                                                    \
 	"{\"host\":true,\"used_mib\":%.2f,\"budget_mib\":%.2f,"      \
 	"\"staged_mib\":%.2f,\"own_mib\":%.2f,\"swapped_mib\":%.2f," \
-	"\"time\":%.2f}\n"
+	"\"saved_mib\":%.2f,\"time\":%.2f}\n"
+
+/* What guests have beyond what it takes: it may be less than nothing for once. */
+static double saved_mib(const struct ovc_host_stats *host)
+{
+	return MIB(host->shared_bytes) - MIB(host->store_bytes);
+}
 
 static void sample(struct ovc_host_stats *host)
 {
@@ -108,17 +112,36 @@ static void sample(struct ovc_host_stats *host)
 	}
 }
 
+/* Guests do not wait for each other: the last look counts that is good. */
+static void note_common(void)
+{
+	uint64_t pages = 0;
+	unsigned i;
+
+	for (i = 0; i < vmm.vms; i++) {
+		struct report report = vm_report(&vmm.vm[i]);
+
+		if (report.phase > PHASE_SETTLE)
+			return;
+		pages += report.filled;
+	}
+	common_pages = pages;
+	common.size = sizeof(common);
+	ovc_host_stats(vmm.host, &common);
+}
+
 void table_show(void)
 {
 	bool live = !vmm.json && isatty(STDOUT_FILENO);
-	struct winsize window = { .ws_col = 100 };
+	struct winsize window = { 0 };
 	struct ovc_host_stats host;
 	uint64_t now = now_ns();
-	unsigned i, width, rows = vmm.vms;
+	unsigned i, rows = vmm.vms;
 	double seconds;
 
 	if (!began)
 		began = shown = now;
+	note_common();
 	seconds = (double)(now - shown) / 1e9;
 	if (seconds < (live || vmm.json ? 0.1 : 5))
 		return;
@@ -126,24 +149,21 @@ void table_show(void)
 	shown = now;
 	if (live)
 		ioctl(STDOUT_FILENO, TIOCGWINSZ, &window);
-	if (window.ws_row > 5 && rows > window.ws_row - 5u)
-		rows = window.ws_row - 5u; /* what scrolls off stays there */
-	width = window.ws_col < 80 ? 10 : window.ws_col - 70u;
+	if (window.ws_row > 4 && rows > window.ws_row - 4u)
+		rows = window.ws_row - 4u; /* what scrolls off stays there */
 
 	pthread_mutex_lock(&lock);
 	erase_table();
 	if (!vmm.json)
 		puts(HEADER);
 	for (i = 0; i < rows; i++)
-		print_row(&vmm.vm[i], seconds, width);
+		print_row(&vmm.vm[i], seconds);
 	printf(vmm.json ? HOST_JSON : HOST_TABLE, MIB(host.used),
 	       MIB(host.budget), MIB(host.staged),
 	       MIB(host.metadata + host.buffers), MIB(host.swapped),
-	       (double)(shown - began) / 1e9);
-	if (!vmm.json)
-		print_bar(host.used, host.budget, width + 67);
+	       saved_mib(&host), (double)(shown - began) / 1e9);
 	fflush(stdout);
-	lines = live ? rows + 3 : 0;
+	lines = live ? rows + 2 : 0;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -162,8 +182,19 @@ static void print_total(const char *name, const uint64_t total[6])
 	       total[2], total[3], MIB(total[4]), MIB(total[5]));
 }
 
+#define SHARING_TABLE                                                         \
+	"\nafter the common phase: %.0f MiB of guests in %.0f MiB, "          \
+	"swapped %.0f MiB\n"                                                  \
+	"at the end: %.0f MiB of guests shared in %.0f MiB, saved %.0f MiB, " \
+	"%.0f MiB private again\n"
+#define SHARING_JSON                                                    \
+	"{\"common_phase\":true,\"filled_mib\":%.2f,\"used_mib\":%.2f," \
+	"\"swap_out_mib\":%.2f}\n"                                      \
+	"{\"sharing\":true,\"shared_mib\":%.2f,\"store_mib\":%.2f,"     \
+	"\"saved_mib\":%.2f,\"broken_mib\":%.2f}\n"
+
 #define RESULT_TABLE \
-	"\n%s: %u VMs with %.0f MiB together, budget %.0f MiB, %.1f s\n"
+	"%s: %u VMs with %.0f MiB together, budget %.0f MiB, %.1f s\n"
 #define RESULT_JSON                                          \
 	"{\"result\":\"%s\",\"vms\":%u,\"guests_mib\":%.2f," \
 	"\"budget_mib\":%.2f,\"seconds\":%.1f}\n"
@@ -192,6 +223,10 @@ bool table_summary(void)
 			all[j] += one[j];
 	}
 	print_total("total", all);
+	printf(vmm.json ? SHARING_JSON : SHARING_TABLE,
+	       MIB(common_pages * OVC_PAGE_SIZE), MIB(common.used),
+	       MIB(common.swap_out_bytes), MIB(host.shared_bytes),
+	       MIB(host.store_bytes), saved_mib(&host), MIB(host.broken_bytes));
 	right = all[1] == all[0] && !all[3];
 	printf(vmm.json ? RESULT_JSON : RESULT_TABLE,
 	       right  ? "every page was right" :

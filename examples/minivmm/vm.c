@@ -55,12 +55,14 @@ static bool register_memory(struct vm *vm)
 		.size = sizeof(options),
 		.name = vm->name,
 		.swap = vmm.swap_dir,
+		.domain = "minivmm", /* a cloud has one for each tenant */
 	};
 	struct ovc_region_options region = {
 		.size = sizeof(region),
 		.addr = vm->memory,
 		.len = vmm.mem,
 		.memfd = vm->memfd,
+		.flags = vm->memfd ? OVC_REGION_UNSHARED_MEMFD : 0,
 	};
 
 	if (!ovc_vm_create(vmm.host, &options, &vm->ovc) &&
@@ -99,6 +101,8 @@ static void load_payload(struct vm *vm, unsigned id)
 		.ledger = base + ledger,
 		.nr_vcpus = vmm.vcpus,
 		.seed = vmm.seed * 1000 + id,
+		.common = vmm.common,
+		.common_ns = vmm.seconds * 2000000000,
 		.random_ns = vmm.seconds * 1000000000,
 		.idle_ns = vmm.seconds * 250000000,
 	};
@@ -136,10 +140,13 @@ void machine_console(char c)
 void machine_hypercall(struct report *report)
 {
 	struct report copy = *report; /* may fault: not under the lock */
+	uint64_t none = 0;
 
+	atomic_compare_exchange_strong(&vmm.words, &none, copy.words);
 	pthread_mutex_lock(&current->vm->lock);
 	current->report = copy;
 	pthread_mutex_unlock(&current->vm->lock);
+	report->words = vmm.words;
 	report->now_ns = now_ns();
 	report->stop = vmm.stopping;
 }
@@ -264,6 +271,7 @@ struct report vm_report(struct vm *vm)
 			all.done = one->done;
 			all.total = one->total;
 		}
+		all.filled += one->filled;
 		all.checks += one->checks;
 		all.errors += one->errors;
 		all.verified += one->verified;

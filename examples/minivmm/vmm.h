@@ -56,14 +56,16 @@ extern struct vmm {
 	uint64_t mem;	     /* bytes of each VM */
 	uint64_t budget;
 	uint64_t seconds; /* of the random phase */
+	uint64_t common;  /* percent of each VM's memory */
 	uint64_t seed;
 	const char *swap_dir;
-	bool memfd, no_kvm, json;
+	bool memfd, share, no_kvm, json;
 
 	struct ovc_host *host;
 	int kvm_fd; /* /dev/kvm, or -1 */
 	struct vm *vm;
-	atomic_uint running; /* vCPUs */
+	atomic_uint running;	/* vCPUs */
+	_Atomic uint64_t words; /* of each page that the payloads use */
 	atomic_bool stopping;
 } vmm;
 

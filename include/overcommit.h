@@ -219,6 +219,7 @@ struct ovc_host_stats {
 	uint64_t share_mappings;       /* in use for sharing */
 	uint64_t share_mappings_limit; /* that sharing may use */
 	uint64_t share_unmapped; /* times the limit kept a page from being mapped */
+	uint64_t spared_bytes; /* dropped unwritten: the swap had them already */
 };
 
 /*
@@ -368,6 +369,7 @@ struct ovc_vm_stats {
 	uint64_t merged_bytes;	/* all that was ever shared */
 	uint64_t broken_bytes;	/* of these, what is private again */
 	uint64_t volatile_bytes; /* looked at, and written since the last pass */
+	uint64_t spared_bytes; /* dropped unwritten: the swap had them already */
 };
 
 /*

@@ -95,7 +95,7 @@ struct ovc_share;  /* share.h */
 struct ovc_counters {
 	_Atomic uint64_t faults, faults_waited, swap_in, swap_out, clean, zero,
 		put_back, readahead, read_errors, write_errors, merged, broken,
-		changed, share_zero;
+		changed, share_zero, spared;
 };
 
 struct ovc_region {
@@ -465,6 +465,10 @@ int ovc_reclaim_range(struct ovc_region *region, uint64_t idx, uint64_t nr);
 
 /* Frees frames of the ring that are of no more use. Needs control. */
 void ovc_reclaim_tidy(struct ovc_reclaim *r);
+
+/* Gives back pages that are in hand only to be compared: who waits for one with control
+ * would wait for ever. Needs control. */
+void ovc_reclaim_drain(struct ovc_reclaim *r);
 
 /* Forgets all about a region whose pages were brought back. Needs control. */
 void ovc_reclaim_forget(struct ovc_reclaim *r, struct ovc_region *region);

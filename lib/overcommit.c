@@ -224,6 +224,7 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	s->fault_threads = ovc_host_dispatched(host) ? 0 : host->nr_faulters;
 	s->fault_p50_ns = ovc_hist_quantile(&host->latency, 0.5);
 	s->fault_p99_ns = ovc_hist_quantile(&host->latency, 0.99);
+	s->spared_bytes = atomic_load(&c->spared) * OVC_PAGE;
 	s->merged_bytes = atomic_load(&c->merged) * OVC_PAGE;
 	s->broken_bytes = atomic_load(&c->broken) * OVC_PAGE;
 	s->share_zero_bytes = atomic_load(&c->share_zero) * OVC_PAGE;
@@ -441,6 +442,7 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 	s->read_errors = atomic_load(&c->read_errors);
 	s->write_errors = atomic_load(&c->write_errors);
 	s->mapped_bytes = atomic_load(&vm->mapped) * OVC_PAGE;
+	s->spared_bytes = atomic_load(&c->spared) * OVC_PAGE;
 	s->merged_bytes = atomic_load(&c->merged) * OVC_PAGE;
 	s->broken_bytes = atomic_load(&c->broken) * OVC_PAGE;
 	s->volatile_bytes = atomic_load(&c->changed) * OVC_PAGE;

@@ -159,6 +159,11 @@ static void tell_stuck(struct ovc_reclaim *rc, bool progress, uint64_t now)
 	ovc_event_post(rc->host, OVC_EVENT_STUCK, ENOMEM, NULL, NULL, 0, 0);
 }
 
+void ovc_reclaim_drain(struct ovc_reclaim *rc)
+{
+	ovc_dedupe_drain(rc);
+}
+
 void ovc_reclaim_look(struct ovc_reclaim *rc)
 {
 	ovc_monitor_step(&rc->monitor, rc->host, ovc_now_ns());
@@ -282,6 +287,7 @@ void ovc_reclaim_destroy(struct ovc_reclaim **rp)
 	}
 	if (rc->ring)
 		ovc_ring_destroy(&rc->ring);
+	ovc_dedupe_destroy(&rc->dedupe);
 	ovc_meta_free(rc);
 	*rp = NULL;
 }

@@ -15,7 +15,10 @@
 #define OVC_SETTLE_STEP 2048 /* pages settled in one step */
 #define OVC_RETRY_NS	1000000000ull
 
+struct ovc_dedupe; /* dedupe.c */
+
 struct ovc_write {
+	bool check; /* a read of dedupe.c's, not a write */
 	struct ovc_vm *vm;
 	unsigned nr;
 	uint64_t pos[OVC_CLUSTER];
@@ -63,6 +66,7 @@ struct ovc_reclaim {
 	uint64_t stuck_since, stuck_told;
 	unsigned probation_turn;
 	struct ovc_monitor monitor;
+	struct ovc_dedupe *dedupe; /* NULL until it is needed */
 };
 
 static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host, uint64_t n)
@@ -126,6 +130,10 @@ static inline struct ovc_home ovc_home_slot(uint64_t slot)
 void ovc_settle_put_back(struct ovc_reclaim *rc, struct ovc_entry *e,
 			 uint64_t pos);
 
+/* A WRITING page, of which only the checksum is known, is to be written. */
+void ovc_settle_write(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
+		      uint64_t sum);
+
 /* Is a page all zero? */
 bool ovc_is_zero(const char *page);
 void ovc_settle_drops(struct ovc_reclaim *rc);
@@ -153,5 +161,27 @@ void ovc_ring_advance(struct ovc_reclaim *rc);
 
 /* Frees frames whose page was put back, when they are many. */
 void ovc_ring_collect(struct ovc_reclaim *rc);
+
+/* ---- dedupe.c --------------------------------------------------------------- */
+
+/* Looks whether a page that is to be written is in the VM's swap already. True: it is
+ * busy, and settled or written when that is known. */
+bool ovc_dedupe_try(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
+		    uint64_t sum);
+
+/* Begins to read what was put together. */
+void ovc_dedupe_flush(struct ovc_reclaim *rc);
+
+/* A page was written. */
+void ovc_dedupe_note(struct ovc_reclaim *rc, const struct ovc_entry *e,
+		     uint64_t slot);
+
+/* A read of ours is done. */
+void ovc_dedupe_done(struct ovc_reclaim *rc, struct ovc_write *io, int result);
+
+/* Waits until no page is in hand. */
+void ovc_dedupe_drain(struct ovc_reclaim *rc);
+
+void ovc_dedupe_destroy(struct ovc_dedupe **dp);
 
 #endif

@@ -438,6 +438,7 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	if (!r->registered)
 		return 0;
 	atomic_store(&vm->leaving, true);
+	ovc_reclaim_drain(host->reclaim);
 	error = ovc_range_bring_back(r, throw_away);
 	unregister(r);
 	/* Who served a fault of it until now has counted it, and put it on

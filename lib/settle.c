@@ -4,6 +4,8 @@
  *
  *   all zero       nowhere: its frame is dropped
  *   clean          its slot has it already: dropped
+ *   in a slot      of the same file, by another page (dedupe.c): that slot has two
+ *                  from now on; dropped
  *   raw            up to 256 pages go to contiguous slots with one write; then
  *                  dropped
  *   equal to one of the store (merge.c says so)   the store: dropped, and mapped
@@ -262,6 +264,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 		.user = (uint64_t)(io - rc->ios),
 	};
 
+	io->check = false;
 	io->vm = vm;
 	io->nr = nr;
 	for (unsigned i = 0; i < nr; i++) {
@@ -312,8 +315,8 @@ static void flush_batch(struct ovc_reclaim *rc)
 	rc->batch_nr = 0;
 }
 
-static void add_to_batch(struct ovc_reclaim *rc, struct ovc_entry *e,
-			 uint64_t pos, uint64_t sum)
+void ovc_settle_write(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
+		      uint64_t sum)
 {
 	if (rc->batch_nr &&
 	    (rc->batch_vm != e->region->vm || rc->batch_nr == OVC_CLUSTER))
@@ -359,7 +362,8 @@ static void classify(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 		}
 		ovc_swap_free(vm->swap, slot);
 	}
-	add_to_batch(rc, e, pos, sum);
+	if (!ovc_dedupe_try(rc, e, pos, sum))
+		ovc_settle_write(rc, e, pos, sum);
 }
 
 /* Looks at one entry of the ring; true: it is (or will be) on its way out. */
@@ -389,6 +393,7 @@ void ovc_settle_flush(struct ovc_reclaim *rc)
 {
 	if (rc->batch_nr)
 		flush_batch(rc);
+	ovc_dedupe_flush(rc);
 	ovc_settle_drops(rc);
 }
 
@@ -446,8 +451,10 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 
 		e->busy = 0;
 		if (i < good &&
-		    ovc_settle_to(rc, e, io->pos[i], ovc_home_slot(e->wslot)))
+		    ovc_settle_to(rc, e, io->pos[i], ovc_home_slot(e->wslot))) {
+			ovc_dedupe_note(rc, e, e->wslot);
 			continue;
+		}
 		ovc_swap_free(vm->swap, e->wslot);
 		if (i >= good)
 			ovc_settle_put_back(rc, e, io->pos[i]);
@@ -476,8 +483,13 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 		int result = done[i].result;
 		uint64_t good = result > 0 ? (uint64_t)result / OVC_PAGE : 0;
 
-		written(rc, io, good, result < 0 ? result : -EIO);
+		if (io->check)
+			ovc_dedupe_done(rc, io, result);
+		else
+			written(rc, io, good, result < 0 ? result : -EIO);
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
+	/* What was checked in vain is to be written. */
+	ovc_settle_flush(rc);
 	return nr;
 }

@@ -33,6 +33,8 @@
  * rounded up by a seventh. */
 struct piece {
 	uint16_t (*sum)[3];
+	/* Who else has a slot; made when the first is shared. */
+	_Atomic uint8_t *_Atomic extra;
 	_Atomic uint64_t dead[PIECE_SLOTS / 64];
 	_Atomic uint64_t dead_words[PIECE_SLOTS / 64 / 64];
 };
@@ -142,8 +144,10 @@ void ovc_swap_destroy(struct ovc_swap **swapp)
 	for (uint64_t i = 0; swap->pieces && i < pieces_for(swap->nr); i++) {
 		struct piece *p = atomic_load(&swap->pieces[i]);
 
-		if (p)
+		if (p) {
 			ovc_meta_free(p->sum);
+			ovc_meta_free((void *)(uintptr_t)atomic_load(&p->extra));
+		}
 		ovc_meta_free(p);
 	}
 	ovc_pages_release(swap->pieces, MAX_PIECES * sizeof(*swap->pieces));
@@ -193,12 +197,47 @@ uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first)
 	return got;
 }
 
+bool ovc_swap_ref(struct ovc_swap *swap, uint64_t slot)
+{
+	struct piece *p = piece_of(swap, slot);
+	_Atomic uint8_t *extra = atomic_load(&p->extra);
+	uint64_t i = slot & (PIECE_SLOTS - 1);
+	uint8_t n;
+
+	if (!extra) {
+		extra = ovc_meta_zalloc(PIECE_SLOTS * sizeof(*extra));
+		if (!extra)
+			return false;
+		atomic_store(&p->extra, extra);
+	}
+	n = atomic_load(&extra[i]);
+	do {
+		if (n == UINT8_MAX)
+			return false;
+	} while (!atomic_compare_exchange_weak(&extra[i], &n, n + 1));
+	return true;
+}
+
+/* One of several who have it? Then one less. */
+static bool unshare(struct piece *p, uint64_t i)
+{
+	_Atomic uint8_t *extra = atomic_load(&p->extra);
+	uint8_t n = extra ? atomic_load(&extra[i]) : 0;
+
+	while (n)
+		if (atomic_compare_exchange_weak(&extra[i], &n, n - 1))
+			return true;
+	return false;
+}
+
 void ovc_swap_free(struct ovc_swap *swap, uint64_t slot)
 {
 	struct piece *p = piece_of(swap, slot);
 	uint64_t i = slot & (PIECE_SLOTS - 1);
 	uint64_t bit = (uint64_t)1 << (i & 63);
 
+	if (unshare(p, i))
+		return;
 	if (atomic_fetch_or(&p->dead[i / 64], bit) & bit)
 		ovc_bug("a slot was freed twice", slot << OVC_W_VALUE_SHIFT);
 	atomic_fetch_or(&p->dead_words[i / 4096], (uint64_t)1 << (i / 64 & 63));

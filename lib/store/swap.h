@@ -33,7 +33,11 @@ int ovc_swap_grow(struct ovc_swap *swap, uint64_t size);
 /* Takes a contiguous run of 1 to `want` slots: returns how many, 0 when full. */
 uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first);
 
-/* Frees a slot. Any thread. */
+/* One more page has a slot. Who calls has one itself, so that it cannot go meanwhile,
+ * and is who takes slots. False: it has 256 already, or no memory. */
+bool ovc_swap_ref(struct ovc_swap *swap, uint64_t slot);
+
+/* Gives a slot up; the last of those who have it frees it. Any thread. */
 void ovc_swap_free(struct ovc_swap *swap, uint64_t slot);
 
 /* Clears out the dead; in a sparse file, gives their space back. */

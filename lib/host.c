@@ -573,7 +573,8 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->without = o->without;
 	host->reserve_asked = o->reserve;
 	host->next_number = 1;
-	host->mappings_most = share_mappings(o->share_mappings);
+	host->mappings_may = share_mappings(o->share_mappings);
+	host->mappings_most = host->mappings_may;
 	ovc_host_share(host, o->share, o->share_cpu);
 	host->event = o->event;
 	host->log = o->log;

@@ -118,7 +118,6 @@ struct ovc_region {
 	/* for sharing; see share.c */
 	uint64_t number;	/* of its first page, unique in the host */
 	_Atomic uint8_t *marks; /* OVC_MARK_* of each page; set with control */
-	bool marked;		/* and they are counted as metadata */
 	bool mappable;		/* pages of the store may be mapped into it */
 	unsigned map_flags;	/* OVC_MAP_*, for mappings made anew */
 	uint64_t mapped_from;	/* the first that ever was; UINT64_MAX: none */
@@ -267,7 +266,8 @@ struct ovc_host {
 	uint32_t next_domain;
 	uint64_t next_number; /* of a region's first page */
 	_Atomic uint32_t share_mode, share_cpu;
-	uint64_t mappings_most;	   /* that sharing may use; with control */
+	uint64_t mappings_may; /* that sharing may use */
+	uint64_t mappings_most; /* or less, while none can be had; with control */
 	_Atomic uint64_t mappings; /* that it uses: see fold.c */
 	_Atomic uint64_t unmapped; /* pages not mapped for want of these */
 	uint64_t watched_at, watched_anon, watched_used; /* see breaks.c */
@@ -393,12 +393,9 @@ uint64_t ovc_vm_resident(const struct ovc_vm *vm);
 /* Bytes resident of a region that is not tracked. */
 uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
 
-/* To be called before the word of a page changes from EMPTY: counts the table's
- * memory that this touches. */
+/* To be called before the word of a page changes from EMPTY, or its marks are set: counts
+ * the memory of the tables that this touches. */
 void ovc_region_touch(struct ovc_region *region, uint64_t idx);
-
-/* To be called before marks are set: counts their memory. Needs control. */
-void ovc_region_mark(struct ovc_region *region);
 
 /* False where the whole page of words that has this one was never touched: all
  * of it is EMPTY. */

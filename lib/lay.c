@@ -5,8 +5,8 @@
  * A run of LEAST pages is worth a mapping, and so is a shorter one whose pages the
  * guest is known to read. What is not mapped stays STORED, and the guest's touch
  * copies it. Mappings are counted as edges between neighbours that lie in different
- * ones; the count is made anew with each pass over memory, since pages that change
- * hands may blur it.
+ * ones, as far as that can be seen; the kernel is asked each few seconds how many there
+ * really are.
  *
  * A guest's write to a SHARED page is the kernel's business and seen later
  * (ovc_lay_find_broken(); breaks.c sees to it that "later" is soon enough for the
@@ -27,6 +27,7 @@
 #include "lay.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "domain.h"
 #include "memory/memory.h"
@@ -34,6 +35,7 @@
 #include "store/shared.h"
 
 #define LEAST 4 /* pages that are worth a mapping */
+#define TRIES 3
 
 /* ---- mappings ----------------------------------------------------------------- */
 
@@ -64,16 +66,6 @@ static uint64_t edges(const struct ovc_region *r, uint64_t idx, uint64_t nr)
 
 	for (uint64_t i = idx ? idx : 1; i <= idx + nr && i < r->nr; i++)
 		n += !joined(r, i);
-	return n;
-}
-
-uint64_t ovc_lay_mappings(const struct ovc_region *r)
-{
-	uint64_t n = 0;
-
-	for (uint64_t i = 0; r->mapped_from < r->nr && i < r->nr; i += 512)
-		if (ovc_region_touched(r, i))
-			n += edges(r, i, r->nr - i < 511 ? r->nr - i : 511);
 	return n;
 }
 
@@ -123,6 +115,7 @@ bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 		no_mapping(host, nr);
 		return false;
 	}
+	ovc_kick(host); /* to watch what is written of it */
 	atomic_fetch_add(&host->mappings, (uint64_t)more);
 	if (idx < r->mapped_from)
 		r->mapped_from = idx;
@@ -238,15 +231,18 @@ static bool borrow(struct ovc_region *r, uint64_t idx, bool fill)
 	if (fill && ovc_word_state(w) == OVC_EMPTY)
 		ovc_pager_touch(r, idx, true, false, &t);
 	w = atomic_load(&r->words[idx]);
-	return ovc_word_state(w) == OVC_RESIDENT && !ovc_word_pins(w) &&
+	/* At the region's end pins end, too. */
+	return ovc_word_state(w) == OVC_RESIDENT &&
+	       (fill || !ovc_word_pins(w)) &&
 	       ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK, 0) == OVC_ACT_COPY;
 }
 
 /* Folds the longest runs of at most a window that can be taken in hand. */
-static void fold_range(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		       bool fill)
+static int fold_range(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      bool fill)
 {
 	uint64_t n = 0;
+	int error = 0, e;
 
 	for (uint64_t i = idx; i < idx + nr; i++) {
 		bool ours = ovc_is_laid(r, i) && borrow(r, i, fill);
@@ -254,10 +250,12 @@ static void fold_range(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		n += ours;
 		if (!n || (ours && n < OVC_LAID_WINDOW && i + 1 < idx + nr))
 			continue;
-		ovc_laid_fold(r, i + ours - n, n);
+		e = ovc_laid_fold(r, i + ours - n, n);
+		error = error ? error : e;
 		for (; n; n--)
 			ovc_pager_end(r, i + ours - n, OVC_EV_FILLED, 0);
 	}
+	return error;
 }
 
 void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -276,21 +274,51 @@ void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		fold_range(r, idx, nr, false);
 }
 
-void ovc_lay_end(struct ovc_region *r, bool throw_away)
+/* What could not be made ordinary: the VMM is told, and a memfd gets the bytes at
+ * least. */
+static int still_laid(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      int error)
 {
+	uint64_t left = 0;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		if (!ovc_is_laid(r, i))
+			continue;
+		left++;
+		if (r->view &&
+		    ovc_word_state(atomic_load(&r->words[i])) == OVC_RESIDENT)
+			memcpy(r->view + i * OVC_PAGE, ovc_page_addr(r, i),
+			       OVC_PAGE);
+	}
+	if (!left)
+		return 0;
+	ovc_event_post(r->vm->host, OVC_EVENT_MEMORY_FAILED, -error, r->vm, r,
+		       idx, nr);
+	return error ? error : -EIO;
+}
+
+int ovc_lay_end(struct ovc_region *r, bool throw_away)
+{
+	int error = 0, e = 0;
+
 	if (r->mapped_from == UINT64_MAX)
-		return;
+		return 0;
 	for (uint64_t i = r->mapped_from, n; i < r->nr; i += n) {
 		n = 1;
-		if (!ovc_is_laid(r, i))
+		if (!ovc_region_touched(r, i) || !ovc_is_laid(r, i))
 			continue;
 		while (n < OVC_LAID_WINDOW && i + n < r->nr &&
 		       ovc_is_laid(r, i + n))
 			n++;
-		if (throw_away)
-			ovc_laid_clear(r, i, n);
-		else
-			fold_range(r, i, n, true);
+		for (unsigned t = 0; t < TRIES; t++) {
+			e = throw_away ? ovc_laid_clear(r, i, n) :
+					 fold_range(r, i, n, true);
+			if (!e)
+				break;
+		}
+		e = still_laid(r, i, n, e);
+		error = error ? error : e;
 	}
 	r->mapped_from = UINT64_MAX;
+	return error;
 }

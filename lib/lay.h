@@ -28,10 +28,7 @@ void ovc_lay_unmap(struct ovc_region *r, uint64_t idx, uint64_t nr);
 void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr);
 
 /* At a region's end: ordinary memory everywhere; nothing is STORED or SHARED any
- * more. Needs control. */
-void ovc_lay_end(struct ovc_region *r, bool throw_away);
-
-/* Mappings that a region has because of sharing. Needs control. */
-uint64_t ovc_lay_mappings(const struct ovc_region *r);
+ * more. 0, or the first error where that could not be done. Needs control. */
+int ovc_lay_end(struct ovc_region *r, bool throw_away);
 
 #endif

@@ -279,8 +279,11 @@ static bool store_run(struct batch *b, struct pair **new, uint64_t first,
 	}
 	for (unsigned i = 0; i < nr; i++) {
 		new[i]->page = first + i;
-		if (stored_well(b, new[i]))
+		if (stored_well(b, new[i])) {
+			/* Ours, until it is known who else has one. */
+			ovc_shared_ref(store, first + i);
 			continue;
+		}
 		ovc_shared_give_back(store, first + i, 1);
 		new[i]->page = 0;
 	}
@@ -375,9 +378,7 @@ static void settle_pairs(struct batch *b)
 	for (struct pair *p = b->pair; p < b->pair + b->nr; p++) {
 		if (p->kind != PAIR || !p->good || !p->page || p->lead)
 			continue;
-		if (!settle(b, &p->other, p->page) &&
-		    !ovc_shared_refs(b->host->store, p->page))
-			ovc_shared_give_back(b->host->store, p->page, 1);
+		settle(b, &p->other, p->page);
 		ovc_hints_move(&b->domain->hints, p->hash,
 			       p->other.region->number + p->other.idx,
 			       OVC_HINT_STORE | p->page);
@@ -389,6 +390,9 @@ static void settle_pairs(struct batch *b)
 			put_back(b, &p->other);
 	}
 	ovc_settle_drops(b->host->reclaim);
+	for (struct pair *p = b->pair; p < b->pair + b->nr; p++)
+		if (p->kind == PAIR && p->good && p->page && !p->lead)
+			ovc_shared_unref(b->host->store, p->page);
 }
 
 /* The ring's places that are done need not wait for reclaim to pass them. */
@@ -412,7 +416,7 @@ static void run(struct batch *b)
 {
 	if (!b->nr)
 		return;
-	if (ovc_ring_room(b->host) <= (uint64_t)3 * BATCH) {
+	if (ovc_ring_room(b->host) <= (uint64_t)2 * b->nr + OVC_CHUNK) {
 		for (unsigned i = 0; i < b->nr; i++)
 			try_again(&b->pair[i].one);
 	} else {
@@ -450,6 +454,9 @@ uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
 		   unsigned from, unsigned to, uint64_t *collisions)
 {
 	struct ovc_vm *vm = h->region->vm;
+	unsigned most = host->ring.cap / 8 < BATCH ?
+				(unsigned)host->ring.cap / 8 :
+				BATCH;
 	struct batch b = { .host = host,
 			   .domain = vm->domain,
 			   .collisions = collisions };
@@ -475,7 +482,7 @@ uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
 		p.one = one;
 		p.hash = h->hash[i];
 		b.pair[b.nr++] = p;
-		if (b.nr == BATCH)
+		if (b.nr == most)
 			run(&b);
 	}
 	run(&b);

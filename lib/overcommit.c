@@ -199,7 +199,7 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	s->vms = host->nr_vms;
 	if (host->store)
 		s->store_bytes = ovc_shared_used(host->store) * OVC_PAGE;
-	s->share_mappings_limit = host->mappings_most;
+	s->share_mappings_limit = host->mappings_may;
 	s->metadata = ovc_host_metadata(host);
 	ovc_control_unlock(host);
 	untracked = resident > tracked ? resident - tracked : 0;

@@ -310,7 +310,14 @@ static enum ovc_touch touch_unmapped(struct ovc_region *r, uint64_t idx,
 		 OVC_ACT_UNSHARE;
 	if (*again)
 		return OVC_TOUCH_WAIT;
+	/* It may have been elsewhere since we looked, and be back unmapped. */
+	if (!ovc_is_laid_well(r, idx)) {
+		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
 	atomic_fetch_add(&r->vm->mapped, 1);
+	ovc_kick(r->vm->host); /* to watch what is written of it */
 	map_again(r, idx, page);
 	return OVC_TOUCH_DONE;
 }

@@ -483,12 +483,13 @@ void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
 			   bool on)
 {
 	ovc_control_lock(r->vm->host);
-	ovc_region_mark(r);
-	for (uint64_t i = idx; i < idx + nr; i++)
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		ovc_region_touch(r, i);
 		if (on)
 			atomic_fetch_and(&r->marks[i], (uint8_t)~OVC_MARK_OFF);
 		else
 			atomic_fetch_or(&r->marks[i], OVC_MARK_OFF);
+	}
 	ovc_control_unlock(r->vm->host);
 }
 
@@ -509,7 +510,7 @@ static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
 		/* A memfd's page is looked at through the view: it must not
 		 * fault here, where nobody would answer. */
 		error = ovc_memory_of(r, idx)->present(r, idx, 1, &bits);
-		if (!error && !bits)
+		if (!error && (!bits || bits & OVC_PAGES_MARKED))
 			memset(page, 0, OVC_PAGE);
 		else if (!error && r->view && !ovc_is_laid(r, idx))
 			memcpy(page, r->view + idx * OVC_PAGE, OVC_PAGE);
@@ -651,7 +652,7 @@ static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
 
 int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
 {
-	int error = 0;
+	int error = 0, laid;
 
 	for (uint64_t i = 0; i < r->nr; i++) {
 		/* A page of words that was never touched is all EMPTY. */
@@ -672,6 +673,6 @@ int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
 		/* A page that came along clean with another one. */
 		give_up_slot(r, i);
 	}
-	ovc_lay_end(r, throw_away);
-	return error;
+	laid = ovc_lay_end(r, throw_away);
+	return error ? error : laid;
 }

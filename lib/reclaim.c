@@ -28,6 +28,7 @@
 #include "pager.h"
 #include "reclaim.h"
 #include "share.h"
+#include "store/shared.h"
 
 static void wake_starved(struct ovc_host *host)
 {
@@ -136,7 +137,7 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 			staged += ovc_stage_sweep(
 				host, (unsigned)(want - staged), now);
 		if (!staged && !coming && !waiting)
-			staged = ovc_stage_shared(host, (unsigned)want);
+			staged = ovc_stage_shared(host, (unsigned)want, now);
 	}
 	if (need > OVC_SETTLE_STEP)
 		need = OVC_SETTLE_STEP;
@@ -185,7 +186,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
 		need = host_need(rc);
-		if (need && host->store)
+		if (need && host->store && ovc_shared_dead(host->store) > 64)
 			ovc_domain_sweep(host);
 		if (need)
 			progress |= reclaim_host(rc, need, now);

@@ -98,7 +98,7 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx,
  * Return how many were taken. */
 unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks);
 unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now);
-unsigned ovc_stage_shared(struct ovc_host *host, unsigned want);
+unsigned ovc_stage_shared(struct ovc_host *host, unsigned want, uint64_t now);
 unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 			     uint64_t now);
 

@@ -25,7 +25,8 @@
 #include "sys/memfd.h"
 
 #define MAX_LEN ((uint64_t)1 << 40)
-#define LOOK	4096 /* pages asked about at once */
+#define LOOK	4096			  /* pages asked about at once */
+#define TABLES	(OVC_PAGE + OVC_PAGE / 8) /* of 512 pages: words and marks */
 
 /* ---- checks ------------------------------------------------------------------ */
 
@@ -268,22 +269,12 @@ void ovc_region_free(struct ovc_region *r)
 			atomic_load(&r->touched[i]));
 	if (pages)
 		drop_pins(r);
-	atomic_fetch_sub(&r->vm->host->tables, pages * OVC_PAGE);
+	atomic_fetch_sub(&r->vm->host->tables, pages * TABLES);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));
-	if (r->marked)
-		atomic_fetch_sub(&r->vm->host->tables, marks_len(r));
 	ovc_pages_release(r->marks, marks_len(r));
 	ovc_meta_free(r);
-}
-
-void ovc_region_mark(struct ovc_region *r)
-{
-	if (r->marked)
-		return;
-	r->marked = true;
-	atomic_fetch_add(&r->vm->host->tables, marks_len(r));
 }
 
 void ovc_region_touch(struct ovc_region *r, uint64_t idx)
@@ -294,7 +285,7 @@ void ovc_region_touch(struct ovc_region *r, uint64_t idx)
 	if (atomic_load_explicit(word, memory_order_relaxed) & bit)
 		return;
 	if (!(atomic_fetch_or(word, bit) & bit))
-		atomic_fetch_add(&r->vm->host->tables, OVC_PAGE);
+		atomic_fetch_add(&r->vm->host->tables, TABLES);
 }
 
 /* ---- tracking --------------------------------------------------------------------- */

@@ -43,6 +43,7 @@
 #define CHUNK	   OVC_SHARE_CHUNK
 #define BURST_NS   2000000ull	  /* of work before a sleep */
 #define PASS_NS	   60000000000ull /* that a pass should take at most */
+#define RECOUNT_NS 5000000000ull
 #define LITTLE	   256 /* found less than a 256th of the pages: little */
 #define SUM_BITS   (7u << OVC_MARK_SUM)
 #define DEAD_PAGES 256 /* of the store, that are worth a sweep */
@@ -51,7 +52,7 @@ struct ovc_share {
 	struct ovc_host *host;
 	bool threaded;
 	pthread_t thread;
-	int wake;
+	int wake, stop;		/* something to do; the end */
 	_Atomic uint64_t steps; /* odd while hashing */
 	struct ovc_share_figures figures;
 
@@ -63,6 +64,7 @@ struct ovc_share {
 	uint64_t last_cpu;
 
 	uint64_t owed; /* ns of work not slept for */
+	uint64_t recounted;
 
 	uint64_t number; /* of the chunk's first page */
 	uint64_t chunk_nr;
@@ -126,47 +128,71 @@ static uint64_t gcd(uint64_t a, uint64_t b)
 	return b ? gcd(b, a % b) : a;
 }
 
+/* Pages of a domain (NULL: of all) that may have hints. */
+static uint64_t pages_of(const struct ovc_host *host,
+			 const struct ovc_domain *d)
+{
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; i < host->end; i++)
+		if (host->vms[i] && (!d || host->vms[i]->domain == d) &&
+		    !host->vms[i]->share_off)
+			pages += host->vms[i]->configured;
+	return pages;
+}
+
+static void forget_hashed(struct ovc_region *r)
+{
+	for (uint64_t i = 0; i < r->nr; i++) {
+		if (!(i % 512) && !ovc_region_touched(r, i)) {
+			i += 511;
+			continue;
+		}
+		atomic_fetch_and(&r->marks[i], (uint8_t)~OVC_MARK_HASHED);
+	}
+}
+
+/* Hints for what can be in memory: no domain needs more than the budget, and all of them
+ * together not more than twice that, were it shared out evenly. */
 static void cover_domains(struct ovc_host *host)
 {
+	uint64_t most = atomic_load(&host->budget) / OVC_PAGE;
+	uint64_t all = pages_of(host, NULL);
+
 	for (struct ovc_domain *d = host->domains; d; d = d->next) {
-		uint64_t most = atomic_load(&host->budget) / OVC_PAGE;
-		uint64_t pages = 0;
+		uint64_t pages = pages_of(host, d);
 		bool forgot;
 
-		for (unsigned i = 0; i < host->end; i++)
-			if (host->vms[i] && host->vms[i]->domain == d &&
-			    !host->vms[i]->share_off)
-				pages += host->vms[i]->configured;
-		/* There cannot be more in memory. */
+		if (all > 2 * most)
+			pages = (uint64_t)((double)pages * 2 * (double)most /
+					   (double)all) +
+				1;
+		/* Not anew for each VM that joins. */
+		if (pages > d->covers && pages < 2 * d->covers)
+			pages = 2 * d->covers;
 		pages = pages < most ? pages : most;
 		if (!pages || ovc_domain_cover(host, d, pages, &forgot) ||
 		    !forgot)
 			continue;
-		for (unsigned i = 0; i < host->end; i++) {
-			struct ovc_vm *vm = host->vms[i];
-
-			if (!vm || vm->domain != d)
-				continue;
-			for (unsigned k = 0; k < vm->nr_regions; k++) {
-				struct ovc_region *r = vm->regions[k];
-
-				for (uint64_t p = 0; r->marked && p < r->nr;
-				     p++)
-					atomic_fetch_and(
-						&r->marks[p],
-						(uint8_t)~OVC_MARK_HASHED);
-			}
-		}
+		for (unsigned i = 0; i < host->end; i++)
+			for (unsigned k = 0;
+			     host->vms[i] && host->vms[i]->domain == d &&
+			     k < host->vms[i]->nr_regions;
+			     k++)
+				forget_hashed(host->vms[i]->regions[k]);
 	}
 }
 
 static void begin_pass(struct ovc_share *s)
 {
 	struct ovc_host *host = s->host;
+	/* Regions that come and go do not keep us at the first. */
+	uint64_t was = s->total ? (s->start + s->at * s->stride) % s->total : 0;
 
 	cover_domains(host);
 	s->total = walk(host, NULL, NULL);
-	s->at = s->start = 0;
+	s->at = 0;
+	s->start = s->total ? was % s->total : 0;
 	s->stride = 1;
 	s->pass_scanned = s->pass_saved = s->pass_cpu = 0;
 	/* The golden section spreads the chunks evenly, whatever was seen. */
@@ -179,19 +205,27 @@ static void begin_pass(struct ovc_share *s)
 
 static void end_pass(struct ovc_share *s)
 {
-	struct ovc_host *host = s->host;
-	uint64_t mappings = 0;
-
 	s->first = false;
-	s->little = s->pass_saved < s->pass_scanned / LITTLE;
+	s->little = s->pass_saved <= s->pass_scanned / LITTLE;
 	s->last_cpu = s->pass_cpu;
 	atomic_fetch_add(&s->figures.passes, 1);
-	for (unsigned i = 0; i < host->end; i++)
-		for (unsigned k = 0;
-		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
-			mappings += ovc_lay_mappings(host->vms[i]->regions[k]);
-	atomic_store(&host->mappings, mappings);
 	s->total = 0;
+}
+
+/* How many mappings there really are; and where none could be had lately, that may be
+ * over. */
+static void recount(struct ovc_share *s)
+{
+	struct ovc_host *host = s->host;
+	uint64_t now = ovc_now_ns();
+
+	if (!host->store || now - s->recounted < RECOUNT_NS)
+		return;
+	s->recounted = now;
+	atomic_store(&host->mappings, ovc_pages_mappings_of(OVC_STORE_NAME));
+	ovc_control_lock(host);
+	host->mappings_most = host->mappings_may;
+	ovc_control_unlock(host);
 }
 
 /* The next chunk; false: nothing takes part. */
@@ -260,7 +294,6 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 	if (!ovc_region_touched(r, first) ||
 	    ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), nr, bits))
 		return;
-	ovc_region_mark(r);
 	for (uint64_t i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[first + i]);
 		enum ovc_state state = ovc_word_state(w);
@@ -355,7 +388,9 @@ static void hash_all(struct ovc_share *s)
 		memset(bits, 0, sizeof(bits));
 	for (unsigned i = 0; i < nr; i++) {
 		uint64_t idx = h->idx[i];
-		bool there = bits[idx - first] & OVC_PAGES_PRESENT;
+		bool there = (bits[idx - first] &
+			      (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
+			     OVC_PAGES_PRESENT;
 
 		if (there)
 			h->hash[n] = hash_one(r, idx);
@@ -499,6 +534,7 @@ int ovc_share_step(struct ovc_share *s)
 	hash_all(s);
 	atomic_fetch_add(&s->steps, 1);
 	end_step(s);
+	recount(s);
 	used = ovc_cpu_ns() - begin;
 	atomic_fetch_add(&s->figures.cpu_ns, used);
 	s->pass_cpu += used;
@@ -543,7 +579,10 @@ static void *run(void *arg)
 			continue;
 		/* A kick ends an idle wait, and no other: the budget of CPU
 		 * time holds for who changes it, too. */
-		ovc_poll_two(s->wake, -1, wait);
+		if (wait < 0)
+			ovc_poll_two(s->wake, -1, -1);
+		else
+			ovc_poll_two(s->stop, -1, wait);
 		ovc_notify_clear(s->wake);
 	}
 	return NULL;
@@ -558,9 +597,12 @@ int ovc_share_create(struct ovc_host *host, bool thread, struct ovc_share **sp)
 		return -ENOMEM;
 	s->host = host;
 	s->first = true;
+	s->stop = -1;
 	s->wake = ovc_notify_create();
-	if (s->wake < 0)
-		error = s->wake;
+	if (s->wake >= 0)
+		s->stop = ovc_notify_create();
+	if (s->wake < 0 || s->stop < 0)
+		error = s->wake < 0 ? s->wake : s->stop;
 	if (!error && thread) {
 		error = ovc_thread_start(&s->thread, "ovc-share", run, s);
 		s->threaded = !error;
@@ -578,10 +620,13 @@ void ovc_share_destroy(struct ovc_share **sp)
 
 	if (!s)
 		return;
-	ovc_notify_post(s->wake);
-	if (s->threaded)
+	if (s->threaded) {
+		ovc_notify_post(s->stop);
+		ovc_notify_post(s->wake);
 		pthread_join(s->thread, NULL);
+	}
 	ovc_fd_close(s->wake);
+	ovc_fd_close(s->stop);
 	ovc_meta_free(s);
 	*sp = NULL;
 }

@@ -251,6 +251,8 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 
 /* ---- shared pages ------------------------------------------------------- */
 
+#define SHARED_STEP 256 /* pages, and so frames, at once */
+
 /*
  * Shared pages go last: one frame of the store is free only when all who name it have
  * let go. A page that is mapped is unmapped first; one that was not touched until the
@@ -303,15 +305,24 @@ static unsigned stage_shared_of(struct ovc_region *r, unsigned want,
 	return got;
 }
 
-unsigned ovc_stage_shared(struct ovc_host *host, unsigned want)
+/* Has a VM somewhere to put them? Each takes a frame on its way. */
+static bool has_swap(const struct ovc_vm *vm, uint64_t now)
 {
-	unsigned got = 0, chunks = 2048;
+	return vm && vm->swap && now >= vm->retry_at &&
+	       atomic_load(&vm->shared) &&
+	       ovc_swap_used(vm->swap) * OVC_PAGE < ovc_swap_size(vm->swap);
+}
 
+unsigned ovc_stage_shared(struct ovc_host *host, unsigned want, uint64_t now)
+{
+	unsigned got = 0, chunks = 256;
+
+	want = want < SHARED_STEP ? want : SHARED_STEP;
 	for (unsigned i = 0; i < host->end && got < want && chunks; i++) {
 		struct ovc_vm *vm = host->vms[host->shared_hand++ % host->end];
 
-		for (unsigned k = 0;
-		     vm && atomic_load(&vm->shared) && k < vm->nr_regions; k++)
+		for (unsigned k = 0; has_swap(vm, now) && k < vm->nr_regions;
+		     k++)
 			if (!vm->regions[k]->leaving &&
 			    atomic_load(&vm->regions[k]->tracked))
 				got += stage_shared_of(vm->regions[k],

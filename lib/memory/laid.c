@@ -85,6 +85,13 @@ int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
 			       bits);
 }
 
+/* A marker that a write protection left is no page. */
+static bool is_there(uint8_t bits)
+{
+	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
+	       OVC_PAGES_PRESENT;
+}
+
 const char *ovc_laid_taken(const struct ovc_host *host, uint64_t k)
 {
 	return host->laid_window + k * OVC_PAGE;
@@ -174,7 +181,7 @@ static void stage_run(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		t[k].error = got < 0 ? got : -EAGAIN;
 	for (int k = 0; k < got; k++) {
 		t[k].error =
-			bits[k] & OVC_PAGES_PRESENT ?
+			is_there(bits[k]) ?
 				ovc_memory_stage_bytes(
 					r, t[k].idx, t[k].pos,
 					ovc_laid_taken(host, (unsigned)k)) :
@@ -292,14 +299,14 @@ int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		return got;
 	/* What is not there would read as the store's. */
 	for (int k = 0; k < got; k++)
-		there += bits[k] & OVC_PAGES_PRESENT;
+		there += is_there(bits[k]);
 	error = there < nr ? -EAGAIN : build(r, idx, nr);
 	if (error && r->memfd >= 0)
 		ovc_memfd_punch(r->memfd, r->memfd_offset + idx * OVC_PAGE,
 				nr * OVC_PAGE);
 	if (error)
 		for (int k = 0; k < got; k++) {
-			if (bits[k] & OVC_PAGES_PRESENT)
+			if (is_there(bits[k]))
 				ovc_laid_give_back(r, idx + (unsigned)k,
 						   ovc_laid_taken(host,
 								  (unsigned)k));

@@ -102,7 +102,7 @@ int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr,
 int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		  uint8_t *bits);
 
-#define OVC_LAID_WINDOW 64 /* pages that are taken at once */
+#define OVC_LAID_WINDOW 512 /* pages that are taken at once */
 
 /*
  * Takes up to nr (OVC_LAID_WINDOW) laid pages, the caller's, away from the guest, into

@@ -53,7 +53,7 @@ int ovc_shared_create(uint64_t pages, struct ovc_shared **sp)
 		return -ENOMEM;
 	s->fd = -1;
 	s->nr = pages;
-	error = ovc_memfd_create("overcommit-shared", pages * PAGE, &s->fd,
+	error = ovc_memfd_create(OVC_STORE_NAME, pages * PAGE, &s->fd,
 				 &s->view);
 	if (!error)
 		error = ovc_pages_reserve(pages * sizeof(*s->entries),

@@ -18,6 +18,9 @@
 
 struct ovc_shared;
 
+/* Of the memfd, as /proc/self/maps shows it. */
+#define OVC_STORE_NAME "overcommit-shared"
+
 /* Room for so many pages, numbered from 1; none of it takes memory yet. 0 or -errno. */
 int ovc_shared_create(uint64_t pages, struct ovc_shared **sp);
 void ovc_shared_destroy(struct ovc_shared **sp);

@@ -146,7 +146,8 @@ void ovc_swap_destroy(struct ovc_swap **swapp)
 
 		if (p) {
 			ovc_meta_free(p->sum);
-			ovc_meta_free((void *)(uintptr_t)atomic_load(&p->extra));
+			ovc_meta_free(
+				(void *)(uintptr_t)atomic_load(&p->extra));
 		}
 		ovc_meta_free(p);
 	}

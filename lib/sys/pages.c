@@ -343,21 +343,35 @@ int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 	return get_by_reading(pm, (uintptr_t)addr, nr, bits);
 }
 
+/* With a place for what it finds: without one the kernel asks for no category, and
+ * leaves markers where no page is. */
 int ovc_pagemap_protect(const struct ovc_pagemap *pm, const void *addr,
 			size_t nr)
 {
+	struct page_region vec[64];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.flags = PM_SCAN_WP_MATCHING,
 		.start = (uintptr_t)addr,
 		.end = (uintptr_t)addr + nr * PAGE,
+		.vec = (uintptr_t)vec,
+		.vec_len = 64,
 		.category_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_WRITTEN,
 	};
-	int error = ovc_sys_fail("PAGEMAP_SCAN protect");
 
-	if (error)
-		return error;
-	return ioctl(pm->fd, PAGEMAP_SCAN, &arg) < 0 ? -errno : 0;
+	while (arg.start < arg.end) {
+		int error = ovc_sys_fail("PAGEMAP_SCAN protect");
+
+		if (error)
+			return error;
+		if (ioctl(pm->fd, PAGEMAP_SCAN, &arg) < 0)
+			return -errno;
+		if (arg.walk_end <= arg.start)
+			return -EIO;
+		arg.start = arg.walk_end;
+	}
+	return 0;
 }
 
 int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits)
@@ -496,17 +510,21 @@ uint64_t ovc_pages_max_mappings(void)
 	return most;
 }
 
-uint64_t ovc_pages_mappings(void)
+uint64_t ovc_pages_mappings_of(const char *name)
 {
 	FILE *f = ovc_sys_fail("open maps") ? NULL :
 					      fopen("/proc/self/maps", "re");
 	uint64_t nr = 0;
-	int c;
+	char line[512];
 
-	if (!f)
-		return 0;
-	while ((c = getc_unlocked(f)) != EOF)
-		nr += c == '\n';
-	fclose(f);
+	while (f && fgets(line, sizeof(line), f))
+		nr += strstr(line, name) != NULL;
+	if (f)
+		fclose(f);
 	return nr;
+}
+
+uint64_t ovc_pages_mappings(void)
+{
+	return ovc_pages_mappings_of("");
 }

@@ -105,5 +105,6 @@ uint64_t ovc_pages_process_anon(void);
 /* How many mappings a process may have (0: unknown), and how many this one has. */
 uint64_t ovc_pages_max_mappings(void);
 uint64_t ovc_pages_mappings(void);
+uint64_t ovc_pages_mappings_of(const char *name); /* of a file or memfd */
 
 #endif

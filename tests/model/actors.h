@@ -21,6 +21,8 @@
 	X(UNSHARE_END, unshare_end_step)           \
 	X(UNSHARE_UNDO, unshare_undo_step)         \
 	X(MAP, map_step)                           \
+	X(REMAP, remap_step)                       \
+	X(REMAP_UNDO, remap_undo_step)             \
 	X(READ, read_step)                         \
 	X(VERIFY, verify_step)                     \
 	X(FILL, fill_step)                         \

@@ -209,7 +209,8 @@ void pin_bring_in_step(struct state *s, struct thread *t)
 		t->pc = PIN_GIVE_UP_SLOT;
 		return;
 	}
-	t->write = 1;
+	/* A touch that reads may map a STORED page: that brings nothing in. */
+	t->write = !broken(BRING_IN_READS);
 	t->ret = PIN_BRING_IN;
 	touch_step(s, t);
 }

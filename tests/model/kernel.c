@@ -31,7 +31,7 @@ bool in_memfd(const struct state *s)
 static uint8_t bytes(const struct state *s)
 {
 	if (s->of_store)
-		return s->store_v;
+		return s->stale ? GARBAGE : s->store_v;
 	return in_memfd(s) ? s->cache_v : s->v;
 }
 

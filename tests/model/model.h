@@ -84,6 +84,8 @@ struct state {
 	uint8_t present : 1, wp : 1, marker : 1, poison : 1, v : 2;
 	uint8_t laid : 1;	  /* the store is mapped here, ... */
 	uint8_t unregistered : 1; /* ... or was just now: no faults yet */
+	uint8_t stale : 1; /* what is laid is another page of the store */
+	uint8_t own : 1; /* OVC_MARK_OWN: what is laid is what the word names */
 	uint8_t cached : 1, cache_v : 2, truth : 2;
 	uint8_t of_store : 1; /* what is present is the store's page */
 	uint8_t locked : 1;   /* a caller has host->control */
@@ -122,6 +124,9 @@ enum broken {
 	FOLD_PINNED = 1 << 20,
 	FOLD_EMPTY = 1 << 21,
 	LOOK_UNASKED = 1 << 22,
+	OWN_KEPT = 1 << 23,
+	OWN_UNOWNED = 1 << 24,
+	BRING_IN_READS = 1 << 25,
 };
 
 struct config {
@@ -130,8 +135,9 @@ struct config {
 	bool refusals;		 /* the kernel and the disk may refuse */
 	bool unmaps;		 /* the kernel may unmap a page of a memfd */
 	bool wp_async;
-	bool share;   /* merging, with another VM that comes and goes */
-	bool restage; /* STORED pages go to swap */
+	bool share;    /* merging, with another VM that comes and goes */
+	bool renumber; /* a page that is stored anew gets another number */
+	bool restage;  /* STORED pages go to swap */
 	bool fold;
 	unsigned guests, faulters;
 	unsigned positions, slots; /* at most NR_POS, NR_SLOTS */

@@ -268,6 +268,9 @@ void drop_step(struct state *s, struct thread *t)
 void drop_end_step(struct state *s, struct thread *t)
 {
 	s->entry[t->pos].settled = 1;
+	/* An older mapping may be there, of another page. */
+	if (t->to == STORE && !t->lay && !broken(OWN_KEPT))
+		s->own = 0;
 	if (t->to == NONE)
 		end(s, t, OVC_EV_TO_EMPTY, 0);
 	else if (t->to == STORE)

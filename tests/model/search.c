@@ -45,7 +45,13 @@ struct node {
 
 static struct node *nodes;
 static uint32_t nr_nodes, max_nodes;
-static uint32_t *table; /* of node + 1, open addressing */
+
+/* Of a state: what node + 1 it is, or 0; the hash of its canonical form. */
+struct place {
+	uint32_t node, hash;
+};
+
+static struct place *table; /* open addressing */
 static uint32_t table_mask;
 
 /* ---- what steps say ------------------------------------------------------ */
@@ -304,7 +310,7 @@ static struct state canonical(const struct state *s)
 	return c;
 }
 
-static uint64_t hash(const struct state *s)
+static uint32_t hash(const struct state *s)
 {
 	uint64_t words[(sizeof(*s) + 7) / 8] = { 0 }, h = 0;
 
@@ -313,7 +319,7 @@ static uint64_t hash(const struct state *s)
 		h = (h ^ words[i]) * 0x9e3779b97f4a7c15u;
 		h ^= h >> 29;
 	}
-	return h;
+	return (uint32_t)(h ^ h >> 32);
 }
 
 static void *grow(void *old, size_t size)
@@ -327,37 +333,44 @@ static void *grow(void *old, size_t size)
 	return new;
 }
 
+static struct place *find_free(uint32_t h)
+{
+	while (table[h & table_mask].node)
+		h++;
+	return &table[h & table_mask];
+}
+
 static void rehash(void)
 {
-	table_mask = table_mask ? table_mask * 2 + 1 : (1 << 16) - 1;
-	free(table);
+	struct place *old = table;
+	uint32_t nr = old ? table_mask + 1 : 0;
+
+	table_mask = nr ? nr * 2 - 1 : (1 << 16) - 1;
 	table = calloc((size_t)table_mask + 1, sizeof(*table));
 	if (!table) {
 		fprintf(stderr, "model: out of memory\n");
 		exit(1);
 	}
-	for (uint32_t i = 0; i < nr_nodes; i++) {
-		struct state c = canonical(&nodes[i].state);
-		uint64_t at = hash(&c) & table_mask;
-
-		while (table[at])
-			at = (at + 1) & table_mask;
-		table[at] = i + 1;
-	}
+	for (uint32_t i = 0; i < nr; i++)
+		if (old[i].node)
+			*find_free(old[i].hash) = old[i];
+	free(old);
 }
 
 /* True: it is new. */
 static bool add(const struct state *s, uint32_t parent, unsigned actor)
 {
-	struct state c = canonical(s);
-	uint64_t at;
+	struct state c = canonical(s), other;
+	uint32_t h = hash(&c), at;
 
 	if (nr_nodes * 2 >= table_mask)
 		rehash();
-	for (at = hash(&c) & table_mask; table[at];
-	     at = (at + 1) & table_mask) {
-		struct state other = canonical(&nodes[table[at] - 1].state);
+	for (at = h; table[at & table_mask].node; at++) {
+		const struct place *p = &table[at & table_mask];
 
+		if (p->hash != h)
+			continue;
+		other = canonical(&nodes[p->node - 1].state);
 		if (!memcmp(&other, &c, sizeof(c)))
 			return false;
 	}
@@ -369,7 +382,7 @@ static bool add(const struct state *s, uint32_t parent, unsigned actor)
 	nodes[nr_nodes].parent = parent;
 	nodes[nr_nodes].actor = (uint8_t)actor;
 	nodes[nr_nodes].choice = (uint8_t)choice;
-	table[at] = ++nr_nodes;
+	table[at & table_mask] = (struct place){ ++nr_nodes, h };
 	return true;
 }
 
@@ -447,7 +460,8 @@ static bool search(void)
 
 	nr_nodes = 0;
 	violated = bad_end = false;
-	table_mask = 0;
+	free(table);
+	table = NULL;
 	choice = 0;
 	rehash();
 	add(&s, 0, 0);
@@ -552,6 +566,7 @@ static const struct {
 	  { .guests = 1,
 	    .faulters = 1,
 	    .share = true,
+	    .renumber = true,
 	    .positions = 2,
 	    .versions = 3 } },
 	{ "share writes",
@@ -566,6 +581,7 @@ static const struct {
 	    .faulters = 1,
 	    .wp_async = true,
 	    .share = true,
+	    .renumber = true,
 	    .restage = true,
 	    .positions = 1,
 	    .slots = 1,
@@ -584,6 +600,7 @@ static const struct {
 	  { .guests = 1,
 	    .faulters = 1,
 	    .share = true,
+	    .renumber = true,
 	    .look = true,
 	    .unmaps = true,
 	    .positions = 1,
@@ -592,6 +609,7 @@ static const struct {
 	  { .guests = 1,
 	    .faulters = 1,
 	    .share = true,
+	    .renumber = true,
 	    .pin = true,
 	    .fold = true,
 	    .positions = 1,
@@ -610,6 +628,7 @@ static const struct {
 	    .faulters = 1,
 	    .wp_async = true,
 	    .share = true,
+	    .renumber = true,
 	    .restage = true,
 	    .discard = true,
 	    .refusals = true,
@@ -670,6 +689,14 @@ static const struct {
 	{ "fold-empty", "an absent page is folded", FOLD_EMPTY },
 	{ "look-unasked", "a read of a SHARED page uses the guest's address",
 	  LOOK_UNASKED },
+	{ "own-kept",
+	  "a merged page that is not mapped keeps the mark of an older mapping",
+	  OWN_KEPT },
+	{ "own-unowned", "the mark is looked at only before the page is owned",
+	  OWN_UNOWNED },
+	{ "bring-in-reads",
+	  "STORED pages are brought in with touches that read",
+	  BRING_IN_READS },
 };
 
 #define NR(array) (sizeof(array) / sizeof(*(array)))

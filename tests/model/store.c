@@ -11,7 +11,9 @@
  * What is taken away from there (mremap) lies in a window: "taken".
  *
  * Without references the page is freed as soon as somebody else has the lock: its
- * bytes are gone, and it may get other ones.
+ * bytes are gone. What is stored next may have another number (config.renumber): a
+ * mapping that is still there from before is stale then, and whoever maps its page
+ * shows the guest GARBAGE.
  */
 #include <errno.h>
 
@@ -49,6 +51,7 @@ static void sweep(struct state *s)
 {
 	tell("the store's page is swept away");
 	s->store_v = GARBAGE;
+	s->stale = s->laid && config.renumber;
 	if (s->of_store)
 		s->present = s->of_store = 0;
 }
@@ -86,25 +89,33 @@ bool others_step(struct state *s)
 
 /* ---- what maps it in the guest ------------------------------------------- */
 
-/* mmap of the store in the place of what there was. */
+/* mmap of the store in the place of what there was; both marks are set. */
 void sys_lay(struct state *s)
 {
-	s->laid = s->unregistered = 1;
+	s->laid = s->own = s->unregistered = 1;
+	s->stale = 0;
 	s->present = s->of_store = s->wp = s->marker = s->poison = 0;
 	s->v = 0;
 	tell("... which is not registered yet");
 }
 
-/* UFFDIO_CONTINUE. */
+/* UFFDIO_CONTINUE, which maps what the mapping has there. */
 int sys_continue(struct state *s)
 {
+	if (in_memfd(s))
+		return sys_put_back(s, NONE, false);
 	if (refused())
 		return -ENOMEM;
 	if (s->present) {
 		tell("... UFFDIO_CONTINUE fails: a page is there already");
 		return -EEXIST;
 	}
-	tell("... maps the store's page");
+	if (!s->laid) {
+		tell("... UFFDIO_CONTINUE fails: there is no file here");
+		return -EINVAL;
+	}
+	tell("... maps the store's page%s",
+	     s->stale ? " that lies here, which is another one" : "");
 	s->present = s->of_store = 1;
 	s->wp = s->marker = 0;
 	wake_all(s);
@@ -132,10 +143,11 @@ void sys_release(struct state *s)
 	s->taken = s->taken_of_store = s->taken_v = 0;
 }
 
-/* Ordinary memory in the place of the store: with its bytes already there. */
+/* Ordinary memory in the place of the store: with its bytes already there. Both marks
+ * are cleared. */
 void sys_fold(struct state *s)
 {
-	s->laid = 0;
+	s->laid = s->own = s->stale = 0;
 	s->unregistered = 1;
 	s->present = !config.memfd;
 	s->v = config.memfd ? 0 : s->taken_v;

@@ -64,6 +64,11 @@ static void touch_clean(struct state *s, struct thread *t)
 
 static void touch_stored(struct state *s, struct thread *t)
 {
+	if (!t->write && s->own) {
+		tell("%s finds that the page need only be mapped", who);
+		t->pc = REMAP;
+		return;
+	}
 	s->used++;
 	go(s, OVC_EV_FAULT, 0);
 	t->pc = UNSHARE;
@@ -211,7 +216,28 @@ void unshare_undo_step(struct state *s, struct thread *t)
 	done(t);
 }
 
-/* The kernel had unmapped it. */
+/* It was unmapped, its mapping is still there, and the guest reads it. The mark is
+ * looked at again when the page is ours: it may have been elsewhere meanwhile, and have
+ * come back without it. */
+void remap_step(struct state *s, struct thread *t)
+{
+	if (state_of(s) != OVC_STORED) {
+		tell("%s finds that the page has gone elsewhere", who);
+		t->pc = TOUCH;
+		return;
+	}
+	go(s, OVC_EV_FAULT, 0);
+	t->pc = s->own || broken(OWN_UNOWNED) ? MAP : REMAP_UNDO;
+}
+
+void remap_undo_step(struct state *s, struct thread *t)
+{
+	tell("%s finds that it must be copied", who);
+	end(s, t, OVC_EV_TO_STORE, STORE_NR);
+	t->pc = TOUCH;
+}
+
+/* It was unmapped, by the kernel or by us. */
 void map_step(struct state *s, struct thread *t)
 {
 	tell("%s maps the store's page again", who);

@@ -85,6 +85,16 @@ void shadow_rewrite(struct shadow *s, size_t idx, unsigned word)
 	to[word % WORDS] = word_of(s->tags[idx], word % WORDS);
 }
 
+bool shadow_is(const char *page, uint64_t tag)
+{
+	const uint64_t *words = (const void *)page;
+
+	for (unsigned i = 0; i < WORDS; i++)
+		if (words[i] != word_of(tag, i))
+			return false;
+	return true;
+}
+
 static bool complain(const struct shadow *s, size_t idx, const uint64_t *page,
 		     unsigned bad)
 {
@@ -135,23 +145,5 @@ size_t shadow_nonzero(const struct shadow *s)
 
 	for (size_t i = 0; i < s->nr; i++)
 		nr += s->tags[i] != 0;
-	return nr;
-}
-
-size_t shadow_present(const struct shadow *s)
-{
-	unsigned char bits[1024];
-	size_t nr = 0;
-
-	for (size_t at = 0; at < s->nr; at += sizeof(bits)) {
-		size_t n = s->nr - at;
-
-		if (n > sizeof(bits))
-			n = sizeof(bits);
-		if (mincore(shadow_page(s, at), n * PAGE, bits))
-			abort();
-		for (size_t i = 0; i < n; i++)
-			nr += bits[i] & 1;
-	}
 	return nr;
 }

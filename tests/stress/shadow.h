@@ -16,7 +16,7 @@
 #define STRIPE 64 /* pages */
 
 /* Tags: 0 is the zero page; up to EQUAL_TAGS are pages with many equals. */
-#define EQUAL_TAGS 8
+#define EQUAL_TAGS 128
 
 struct shadow {
 	bool memfd;
@@ -46,6 +46,9 @@ void shadow_write(struct shadow *s, size_t idx, uint64_t tag);
  * stays true, but it counts as written. Needs the stripe. */
 void shadow_rewrite(struct shadow *s, size_t idx, unsigned word);
 
+/* The bytes that a tag stands for, whoever has them. */
+bool shadow_is(const char *page, uint64_t tag);
+
 /* Compares all bytes, at the page or in a copy of it; prints what differs. Needs
  * the stripe. */
 bool shadow_verify(const struct shadow *s, size_t idx);
@@ -54,8 +57,7 @@ bool shadow_verify_copy(const struct shadow *s, size_t idx, const char *copy);
 /* Verifies every page, without locks. Returns how many are wrong. */
 size_t shadow_verify_all(const struct shadow *s);
 
-/* How many pages are not all zero, and how many are present for mincore(). */
+/* How many pages are not all zero. */
 size_t shadow_nonzero(const struct shadow *s);
-size_t shadow_present(const struct shadow *s);
 
 #endif

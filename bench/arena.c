@@ -75,16 +75,31 @@ uint64_t arena_word(size_t idx)
 	return x ^ (x >> 31);
 }
 
+void page_fill(void *page, size_t id)
+{
+	uint64_t *word = page;
+	uint64_t state = arena_word(id);
+
+	word[0] = state;
+	for (size_t i = 1; i < PAGE / sizeof(*word); i++)
+		word[i] = xorshift(&state);
+}
+
+bool page_is(const void *page, size_t id)
+{
+	const uint64_t *word = page;
+	uint64_t state = arena_word(id);
+	uint64_t wrong = word[0] ^ state;
+
+	for (size_t i = 1; i < PAGE / sizeof(*word); i++)
+		wrong |= word[i] ^ xorshift(&state);
+	return !wrong;
+}
+
 void arena_fill(const struct arena *arena)
 {
-	for (size_t idx = 0; idx < arena->len / PAGE; idx++) {
-		uint64_t *word = arena_page(arena, idx);
-		uint64_t state = arena_word(idx);
-
-		word[0] = state;
-		for (size_t i = 1; i < PAGE / sizeof(*word); i++)
-			word[i] = xorshift(&state);
-	}
+	for (size_t idx = 0; idx < arena->len / PAGE; idx++)
+		page_fill(arena_page(arena, idx), idx);
 }
 
 void warm_frames(size_t len)

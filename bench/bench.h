@@ -16,7 +16,9 @@
  *   arena.c     memory, its content, ways to go through it
  *   touch.c     threads that touch pages and time each touch
  *   ours.c      a host and a VM of the library's for a trial
- *   peer_swap.c, peer_swap_side.c, peer_uffd.c   the peers
+ *   guests.c    guests that have pages in common, for both sides
+ *   settings.c  settings of the kernel that are changed and put back
+ *   peer_swap.c, peer_swap_side.c, peer_uffd.c, peer_ksm.c   the peers
  */
 #ifndef OVC_BENCH_H
 #define OVC_BENCH_H
@@ -60,7 +62,9 @@ enum metric {
 	PER_S,
 	GB_PER_S,
 	CPU_US_PER_PAGE,
-	CPU_SECONDS, /* "seconds" with "cpu" in its param */
+	CPU_SECONDS,  /* "seconds" with "cpu" in its param */
+	HALF_SECONDS, /* with "50", to half of what can be had */
+	MOST_SECONDS, /* with "90", to most of it */
 	BYTES_PER_GIB,
 	BYTES_WRITTEN,
 	NR_METRICS,
@@ -81,7 +85,7 @@ enum verdict {
 struct outcome {
 	int verdict; /* enum verdict */
 	double value[NR_METRICS];
-	char why[240];
+	char why[240]; /* or, of a trial that is OK, what it did not get */
 };
 
 struct contest;
@@ -104,7 +108,10 @@ struct contest {
 	size_t bytes;	  /* of guest memory */
 	uint64_t budget;  /* bytes that a side may hold, where it matters */
 	double number;	  /* for the case's own use */
+	unsigned rounds;  /* at most, 0: as many as asked for */
+	unsigned seconds; /* that a trial may take beyond the usual */
 	bool swaps;	  /* the peer wants the kernel's swap file */
+	bool ksm;	  /* the peer is KSM */
 	bool warms_up;	  /* each trial does, no round needs to */
 	/* One trial; returns 0 or what fail() returned. */
 	int (*ours)(struct trial *trial);
@@ -117,6 +124,10 @@ int contest_run(const struct contest *contest);
 /* Notes how a trial ended and why; always returns -1. */
 int fail(struct trial *trial, enum verdict verdict, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* Notes why a trial that is fine has no value for a metric. */
+void remark(struct trial *trial, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Kills the running trial, if there is one; `wait`: until it is gone, which is
  * for those who are about to end. Async-signal-safe. */
@@ -153,6 +164,10 @@ void arena_fill(const struct arena *arena);
 /* The first word of page idx after arena_fill(). */
 uint64_t arena_word(size_t idx);
 
+/* A page as arena_fill() makes page `id`; is it still that page? */
+void page_fill(void *page, size_t id);
+bool page_is(const void *page, size_t id);
+
 /* The first word of page idx now: touches the page. */
 static inline uint64_t *arena_page(const struct arena *arena, size_t idx)
 {
@@ -183,6 +198,7 @@ static inline uint64_t xorshift(uint64_t *state)
 /* ---- Time and touches (touch.c) --------------------------------------- */
 
 uint64_t now_ns(void);
+void nap_ms(unsigned ms);
 
 /* User and system time of this process so far, all its threads together. */
 double cpu_seconds(void);
@@ -243,6 +259,9 @@ int ours_open_filled(struct trial *trial, struct ours *ours);
 /* And all of it pushed out. */
 int ours_open_out(struct trial *trial, struct ours *ours);
 void ours_close(struct ours *ours);
+
+/* A host alone, that looks for no equal pages until it is told to. */
+int ours_host(struct trial *trial, uint64_t budget, struct ovc_host **hostp);
 
 /* A budget under which nothing of `len` bytes is ever pushed out. */
 uint64_t ample_budget(size_t len);
@@ -319,6 +338,80 @@ int peer_uffd_start(struct trial *trial, const struct arena *arena);
  * and in the beginning, with UFFDIO_ZEROPAGE. Not while a fault is under way. */
 void peer_uffd_copy(bool copy);
 
+/* ---- Kernel settings (settings.c) ------------------------------------- */
+
+/* Notes what a setting's file says, to put it back: 0 or -errno. */
+int setting_save(const char *path);
+/* 0 or -errno. Async-signal-safe. */
+int setting_write(const char *path, const char *word);
+/* -1 where it cannot be read. */
+long setting_number(const char *path);
+/* Puts back all that was saved. Async-signal-safe. */
+void settings_restore(void);
+
+/* ---- Peer: KSM (peer_ksm.c) ------------------------------------------- */
+
+enum ksm_pace {
+	KSM_FASTEST,	 /* 100,000 pages, no sleep */
+	KSM_FASTEST_ALL, /* and looks at all pages in each pass */
+	KSM_DEFAULT,	 /* the kernel's: 100 pages, 20 ms of sleep */
+	KSM_ADVISOR,	 /* what its advisor makes of that */
+};
+
+/* Saves its settings, or -errno and the reason in `why`. */
+int peer_ksm_start(char *why, size_t why_size);
+/* Unmerges, and puts the settings back. Async-signal-safe; does nothing the
+ * second time. */
+void peer_ksm_stop(void);
+
+/* In the child: nothing is merged and KSM stands still. */
+int peer_ksm_open(struct trial *trial, enum ksm_pace pace);
+int peer_ksm_offer(struct trial *trial, const struct arena *arena);
+/* Lets it run, or stand still with what it has merged. */
+int peer_ksm_run(struct trial *trial, bool on);
+void peer_ksm_close(void);
+
+/* Bytes that merging saves now. */
+int peer_ksm_saved(struct trial *trial, uint64_t *bytes);
+uint64_t peer_ksm_passes(void);
+/* Seconds of its thread so far, NaN where that cannot be seen. */
+double peer_ksm_cpu(void);
+
+/* ---- Guests that have pages in common (guests.c) ----------------------- */
+
+#define MAX_GUESTS 4
+
+struct guests {
+	enum side side;
+	unsigned nr;
+	struct arena arena[MAX_GUESTS];
+	uint32_t *id[MAX_GUESTS]; /* what each page is; NULL: its index */
+	/* ours, all VMs in one domain and without swap */
+	struct ovc_host *host;
+	struct ovc_vm *vm[MAX_GUESTS];
+};
+
+/* So many guests of equal size, for the side whose turn it is. Nothing is
+ * shared until guests_share(). All of these: 0 or what fail() returned. */
+int guests_open(struct trial *trial, struct guests *guests, unsigned nr,
+		enum ksm_pace pace);
+void guests_fill(const struct guests *guests);
+/* Begins to look for equal pages, ours with so many percent of a CPU. */
+int guests_share(struct trial *trial, struct guests *guests, unsigned cpu);
+/* Looks no more; what is shared stays shared. */
+int guests_pause(struct trial *trial, struct guests *guests);
+/* Bytes saved so far. */
+int guests_saved(struct trial *trial, struct guests *guests, uint64_t *bytes);
+/* Waits until so many are; not forever. */
+int guests_wait(struct trial *trial, struct guests *guests, uint64_t bytes);
+/* CPU seconds of sharing so far: of the process, but for the calling thread,
+ * and of the peer's thread. */
+double guests_cpu(const struct guests *guests);
+/* Checks every byte of a guest. */
+int guests_check(struct trial *trial, const struct guests *guests,
+		 unsigned guest);
+void guests_close(struct guests *guests);
+
 /* ---- Cases ------------------------------------------------------------ */
 
 int case_idle_overhead(const struct options *options);
@@ -329,5 +422,11 @@ int case_swap_out(const struct options *options);
 int case_swap_out_clean(const struct options *options);
 int case_overcommit(const struct options *options);
 int case_metadata(const struct options *options);
+int case_share_merge(const struct options *options);
+int case_share_scattered(const struct options *options);
+int case_share_scan(const struct options *options);
+int case_share_break(const struct options *options);
+int case_share_converge(const struct options *options);
+int case_share_slowdown(const struct options *options);
 
 #endif /* OVC_BENCH_H */

@@ -65,6 +65,15 @@ int fail(struct trial *trial, enum verdict verdict, const char *format, ...)
 	return -1;
 }
 
+void remark(struct trial *trial, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(trial->out->why, sizeof(trial->out->why), format, args);
+	va_end(args);
+}
+
 /* ---- One trial -------------------------------------------------------- */
 
 static void run_child(struct trial *trial, const sigset_t *mask)
@@ -78,7 +87,8 @@ static void run_child(struct trial *trial, const sigset_t *mask)
 	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
 		signal(caught[i], SIG_DFL);
 	sigprocmask(SIG_SETMASK, mask, NULL);
-	alarm(TRIAL_SECONDS + 4 * trial->options->seconds);
+	alarm(TRIAL_SECONDS + 4 * trial->options->seconds + contest->seconds);
+	trial->out->why[0] = '\0';
 	for (int i = 0; i < NR_METRICS; i++)
 		trial->out->value[i] = NAN;
 	if ((trial->side == SIDE_PEER ? contest->theirs :
@@ -161,12 +171,23 @@ static void take_turn(struct trial *trial, struct lane *lane, bool counts)
 	}
 	if (out->verdict == TRIAL_OK && counts)
 		keep(lane, out);
-	if (out->verdict == TRIAL_OK)
+	if (out->verdict == TRIAL_OK) {
+		if (out->why[0])
+			note(trial->contest, trial->side, "", out->why);
 		return;
+	}
 	lane->out = true;
 	lane->failed = out->verdict == TRIAL_FAILED;
 	note(trial->contest, trial->side,
 	     lane->failed ? "FAILED: " : "no further rounds: ", out->why);
+}
+
+static unsigned rounds_of(const struct contest *contest)
+{
+	unsigned rounds = contest->options->rounds;
+
+	return contest->rounds && contest->rounds < rounds ? contest->rounds :
+							     rounds;
 }
 
 static void progress(const struct contest *contest, unsigned round,
@@ -185,8 +206,9 @@ static void run_rounds(const struct contest *contest, struct lane *lanes,
 		       struct outcome *out)
 {
 	const struct options *options = contest->options;
-	unsigned skip = options->rounds >= 5 && !contest->warms_up ? 1 : 0;
-	unsigned rounds = options->rounds + skip;
+	unsigned counted = rounds_of(contest);
+	unsigned skip = counted >= 5 && !contest->warms_up ? 1 : 0;
+	unsigned rounds = counted + skip;
 
 	for (unsigned round = 0; round < rounds && !interrupted; round++) {
 		progress(contest, round, rounds);
@@ -222,7 +244,7 @@ static void conclude(const struct contest *contest, struct lane *lane,
 {
 	for (int i = 0; i < NR_METRICS; i++) {
 		result->known[i] = !lane->failed && lane->nr[i] &&
-				   2 * lane->nr[i] >= contest->options->rounds;
+				   2 * lane->nr[i] >= rounds_of(contest);
 		if (result->known[i])
 			result->median[i] =
 				median(lane->values[i], lane->nr[i]);
@@ -236,6 +258,17 @@ static void conclude(const struct contest *contest, struct lane *lane,
 static size_t swap_bytes(const struct options *options)
 {
 	return case_bytes(options, 512 * MIB) / 2 * 9 + 64 * MIB;
+}
+
+/* What the peer needs of the machine. */
+static int prepare_peer(const struct contest *contest, char *why,
+			size_t why_size)
+{
+	if (contest->swaps)
+		return peer_swap_start(contest->options,
+				       swap_bytes(contest->options), why,
+				       why_size);
+	return contest->ksm ? peer_ksm_start(why, why_size) : 0;
 }
 
 static int prepare_lanes(const struct contest *contest, struct lane *lanes)
@@ -253,10 +286,7 @@ static int prepare_lanes(const struct contest *contest, struct lane *lanes)
 	}
 	if (!contest->theirs) {
 		lanes[SIDE_PEER].out = true;
-	} else if (contest->swaps &&
-		   peer_swap_start(contest->options,
-				   swap_bytes(contest->options), why,
-				   sizeof(why))) {
+	} else if (prepare_peer(contest, why, sizeof(why))) {
 		lanes[SIDE_PEER].out = true;
 		note(contest, SIDE_PEER, "not run: ", why);
 	}
@@ -296,6 +326,8 @@ int contest_run(const struct contest *contest)
 		return 1;
 	}
 	run_rounds(contest, lanes, out);
+	if (contest->ksm)
+		peer_ksm_stop();
 	munmap(out, sizeof(*out));
 	return finish(contest, lanes);
 }

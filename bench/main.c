@@ -7,7 +7,8 @@
  *
  * Exit status: 0, 1 where a case of ours failed or could not run, 2 for a
  * wrong option, and the signal's own where one ended it. On every way out but
- * SIGKILL the swap is off, its file and the cgroup removed.
+ * SIGKILL the swap is off, its file and the cgroup removed, and the kernel's
+ * settings are what they were.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -39,6 +40,16 @@ static const struct {
 	{ "overcommit", case_overcommit,
 	  "a Zipf workload on 1 to 3 times the budget" },
 	{ "metadata", case_metadata, "the library's own memory" },
+	{ "share-merge", case_share_merge,
+	  "sharing two guests' equal pages, in the same order" },
+	{ "share-scattered", case_share_scattered,
+	  "sharing two guests' equal pages, in random order" },
+	{ "share-scan", case_share_scan, "looking where nothing is equal" },
+	{ "share-break", case_share_break, "the first write to a shared page" },
+	{ "share-converge", case_share_converge,
+	  "the time until four guests share what they can" },
+	{ "share-slowdown", case_share_slowdown,
+	  "a guest's work while equal pages are looked for" },
 };
 
 #define NR_CASES (sizeof(cases) / sizeof(cases[0]))
@@ -49,11 +60,13 @@ static const char usage[] =
 	"usage: ovc-bench [CASE...] [OPTION...]\n"
 	"\n"
 	"Measures the library beside its peers: plain memory, the smallest\n"
-	"userfaultfd loop, the kernel's own swap (as root). Cases: --list.\n"
+	"userfaultfd loop, the kernel's own swap and its KSM (as root).\n"
+	"Cases: --list.\n"
 	"\n"
 	"  --size N         memory of each case: N MiB, or with a suffix K, M\n"
-	"                   or G (default: 512M, metadata 1G); overcommit has\n"
-	"                   half of it as budget\n"
+	"                   or G (default: 512M, metadata and share-merge 1G,\n"
+	"                   share-converge 2G); overcommit has half of it as\n"
+	"                   budget, guests that share have equal parts of it\n"
 	"  --seconds N      time to measure where a case runs for a time, and\n"
 	"                   at least to warm up (default: 2)\n"
 	"  --memory KIND    anon, memfd or both (default: both)\n"
@@ -64,8 +77,9 @@ static const char usage[] =
 	"  --list           the cases, and nothing else\n"
 	"  --help           this text, and nothing else\n"
 	"\n"
-	"All cases take about ten minutes and, in the swap directory, six\n"
-	"times --size. The machine is left as it was found.\n";
+	"All cases take about forty minutes, half of them share-converge,\n"
+	"and, in the swap directory, six times --size. The machine is left as\n"
+	"it was found.\n";
 
 void say(const char *format, ...)
 {
@@ -86,6 +100,8 @@ static void clean_up(void)
 {
 	contest_kill(true);
 	peer_swap_stop();
+	peer_ksm_stop();
+	settings_restore();
 	ours_remove_swap();
 }
 
@@ -256,7 +272,8 @@ size_t case_bytes(const struct options *options, size_t otherwise)
 	return bytes & -(4 * MIB);
 }
 
-/* Four times the largest arena that a case makes must be there. */
+/* Four times what a case is told to have must be there; the case that has more
+ * on its own needs half as much again. */
 static int check_memory(const struct options *options)
 {
 	size_t bytes = case_bytes(options, GIB);

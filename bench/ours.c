@@ -2,14 +2,15 @@
 /*
  * A host with one VM and one region, for a trial of the library.
  *
- * All options are the library's defaults, but for the budget: its fault threads
- * are one for each CPU, bound to it. The swap file is a named one that stays
- * from round to round, as the peer's swap file does, so that neither pays for
- * disk blocks that were never written before.
+ * All options are the library's defaults, but for the budget, and for looking
+ * for equal pages, which is off until a case asks for it, as KSM is for the
+ * peers. Its fault threads are one for each CPU, bound to it. The swap file is
+ * a named one that stays from round to round, as the peer's swap file does, so
+ * that neither pays for disk blocks that were never written before.
  *
- * A host that the kernel does not permit makes the trial unavailable; any other
- * failure is a failed trial with the library's own sentence. On stop the parent
- * removes the swap file.
+ * A host that the kernel does not permit makes the trial unavailable; any
+ * other failure is a failed trial with the library's own sentence. On stop the
+ * parent removes the swap file.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,13 +39,14 @@ uint64_t ample_budget(size_t len)
 	return 2 * (uint64_t)len + 128 * MIB;
 }
 
-static int create_host(struct trial *trial, struct ours *ours, uint64_t budget)
+int ours_host(struct trial *trial, uint64_t budget, struct ovc_host **hostp)
 {
 	struct ovc_host_options options = {
 		.size = sizeof(options),
 		.budget = budget,
+		.share = OVC_SHARE_NEVER,
 	};
-	int err = ovc_host_create(&options, &ours->host);
+	int err = ovc_host_create(&options, hostp);
 
 	if (err == -EPERM || err == -ENOSYS)
 		return fail(trial, TRIAL_UNAVAILABLE, "%s", ovc_error());
@@ -80,7 +82,7 @@ int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
 	if (arena_map(&ours->arena, trial->contest->bytes,
 		      trial->side == SIDE_MEMFD))
 		return fail(trial, TRIAL_FAILED, "no memory");
-	if (create_host(trial, ours, budget))
+	if (ours_host(trial, budget, &ours->host))
 		return -1;
 	return create_vm(trial, ours, swap);
 }

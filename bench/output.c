@@ -24,6 +24,8 @@ static const struct {
 	[GB_PER_S] = { "gb_per_s", true },
 	[CPU_US_PER_PAGE] = { "cpu_us_per_page", false },
 	[CPU_SECONDS] = { "seconds", false },
+	[HALF_SECONDS] = { "seconds", false },
+	[MOST_SECONDS] = { "seconds", false },
 	[BYTES_PER_GIB] = { "bytes_per_gib", false },
 	[BYTES_WRITTEN] = { "bytes_written", false },
 };
@@ -78,23 +80,30 @@ void output_begin(const struct options *options)
 	printf("Medians of %u interleaved rounds; swap in %s.\n"
 	       "Touching threads are not bound to CPUs; the fault threads of "
 	       "the library and of the\nuserfaultfd loop are, one to each "
-	       "CPU. CPU time is that of the process: what kernel\nthreads "
-	       "(kswapd, kworker, interrupts) spend for either side is not in "
-	       "it.\nratio above 1: ours is ahead.\n\n",
+	       "CPU. CPU time is that of the process and, for KSM, of\nksmd: "
+	       "what other kernel threads (kswapd, kworker, interrupts) spend "
+	       "for either side\nis not in it. ratio above 1: ours is "
+	       "ahead.\n\n",
 	       options->rounds, options->swap_dir);
 	printf("%-15s %-15s %-6s %3s %-19s %10s %10s %6s  %s\n", "case",
 	       "metric", "memory", "thr", "param", "ours", "theirs", "ratio",
 	       "peer");
 }
 
-/* CPU seconds are told from others by the param. */
+/* Seconds of one kind are told from others by the param. */
 static const char *param_of(const struct contest *contest, enum metric metric,
 			    char text[64])
 {
-	if (metric != CPU_SECONDS)
+	static const char *const kind[NR_METRICS] = {
+		[CPU_SECONDS] = "cpu",
+		[HALF_SECONDS] = "50",
+		[MOST_SECONDS] = "90",
+	};
+
+	if (!kind[metric])
 		return contest->param;
-	snprintf(text, 64, "%s%scpu", contest->param,
-		 contest->param[0] ? "," : "");
+	snprintf(text, 64, "%s%s%s", contest->param,
+		 contest->param[0] ? "," : "", kind[metric]);
 	return text;
 }
 

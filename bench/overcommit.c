@@ -17,7 +17,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench.h"
 
@@ -120,14 +119,6 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static void nap(unsigned seconds)
-{
-	struct timespec left = { .tv_sec = seconds };
-
-	while (nanosleep(&left, &left))
-		;
-}
-
 static void set_phase(struct workload *load, enum phase phase)
 {
 	__atomic_store_n(&load->phase, (int)phase, __ATOMIC_RELAXED);
@@ -139,11 +130,11 @@ static void time_phases(struct trial *trial, struct workload *load,
 	unsigned seconds = trial->options->seconds;
 	uint64_t begin;
 
-	nap(seconds > WARM_SECONDS ? seconds : WARM_SECONDS);
+	nap_ms(1000 * (seconds > WARM_SECONDS ? seconds : WARM_SECONDS));
 	*cpu = cpu_seconds();
 	begin = now_ns();
 	set_phase(load, MEASURING);
-	nap(seconds);
+	nap_ms(1000 * seconds);
 	set_phase(load, ENDING);
 	*wall = (double)(now_ns() - begin) * 1e-9;
 	*cpu = cpu_seconds() - *cpu;

@@ -44,22 +44,6 @@ static struct {
 	bool enabled;
 } swap;
 
-/* Writes a word to a file of the kernel's. Async-signal-safe. */
-static int put_word(const char *path, const char *word)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t done;
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	done = write(fd, word, strlen(word));
-	if (done < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
 /* ---- The swap file ---------------------------------------------------- */
 
 /* What mkswap(8) writes: version 1, no bad pages. */
@@ -172,7 +156,7 @@ static int hand_down_memory(const char *root)
 		 "%s/cgroup.subtree_control", root);
 	if (has_word(swap.controllers, "memory"))
 		return 0;
-	err = put_word(swap.controllers, "+memory");
+	err = setting_write(swap.controllers, "+memory");
 	swap.enabled = !err;
 	return err;
 }
@@ -231,7 +215,7 @@ void peer_swap_stop(void)
 	if (swap.cgroup)
 		rmdir(peer_cgroup.path);
 	if (swap.enabled)
-		put_word(swap.controllers, "-memory");
+		setting_write(swap.controllers, "-memory");
 	swap.on = swap.file = swap.cgroup = swap.enabled = false;
 }
 

@@ -419,6 +419,7 @@ void world_open(struct world *w, struct plan plan)
 		.opaque = w,
 		.share = plan.share ? plan.share : OVC_SHARE_NEVER,
 		.share_cpu = plan.share_cpu,
+		.share_mappings = plan.share_mappings,
 	};
 	struct ovc_vm_options vm = {
 		.size = sizeof(vm),

@@ -69,6 +69,7 @@ struct plan {
 	int32_t userfaultfd;
 	uint32_t share; /* default: OVC_SHARE_NEVER */
 	uint32_t share_cpu, region_flags;
+	uint64_t share_mappings;
 	const char *domain;
 };
 

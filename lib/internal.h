@@ -241,6 +241,7 @@ struct ovc_host {
 
 	pthread_mutex_t control;
 	_Atomic int control_waiting;
+	_Atomic bool reclaim_waits; /* for control: share lets it go first */
 	struct ovc_vm *vms[OVC_MAX_VMS];
 	unsigned nr_vms, hand, shared_hand;
 	unsigned end; /* behind the last of vms that is in use */

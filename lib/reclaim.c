@@ -231,7 +231,9 @@ static void *run(void *arg)
 		/* Before the step: who is short of memory after it looked must
 		 * find the bell unrung. */
 		atomic_store(&host->kicked, false);
+		atomic_store(&host->reclaim_waits, true);
 		pthread_mutex_lock(&host->control);
+		atomic_store(&host->reclaim_waits, false);
 		wait = ovc_reclaim_step(rc);
 		writing = rc->writing > 0;
 		pthread_mutex_unlock(&host->control);

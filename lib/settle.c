@@ -462,6 +462,10 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 	ovc_settle_drops(rc);
 	rc->writing -= io->nr;
 	OVC_COUNT(vm, swap_out, good);
+	/* Started by a caller's thread that has ended since: nothing is wrong with
+	 * the swap. */
+	if (error == -ECANCELED && good < io->nr)
+		return;
 	if (good < io->nr) {
 		struct ovc_entry *e = ovc_entry_at(rc->host, io->pos[good]);
 

@@ -71,6 +71,17 @@ struct ovc_share {
 	struct ovc_hashed hashed;
 };
 
+/* Callers go before reclaim, and reclaim before us: guests wait for these, and nobody for
+ * what we find. */
+static void lock(struct ovc_host *host)
+{
+	for (unsigned i = 0; i < 64 && (atomic_load(&host->reclaim_waits) ||
+					atomic_load(&host->control_waiting));
+	     i++)
+		ovc_nap(i);
+	pthread_mutex_lock(&host->control);
+}
+
 /* ---- passes ---------------------------------------------------------------- */
 
 static bool takes_part(const struct ovc_region *r)
@@ -223,9 +234,9 @@ static void recount(struct ovc_share *s)
 		return;
 	s->recounted = now;
 	atomic_store(&host->mappings, ovc_pages_mappings_of(OVC_STORE_NAME));
-	ovc_control_lock(host);
+	lock(host);
 	host->mappings_most = host->mappings_may;
-	ovc_control_unlock(host);
+	pthread_mutex_unlock(&host->control);
 }
 
 /* The next chunk; false: nothing takes part. */
@@ -486,12 +497,12 @@ static void end_step(struct ovc_share *s)
 	bool more;
 
 	do {
-		ovc_control_lock(host);
+		lock(host);
 		more = merge_some(s, &at);
 		if (!more && host->store &&
 		    ovc_shared_dead(host->store) > DEAD_PAGES)
 			ovc_domain_sweep(host);
-		ovc_control_unlock(host);
+		pthread_mutex_unlock(&host->control);
 	} while (more);
 }
 
@@ -526,9 +537,9 @@ int ovc_share_step(struct ovc_share *s)
 	uint64_t begin = ovc_cpu_ns(), used;
 	bool something;
 
-	ovc_control_lock(host);
+	lock(host);
 	something = begin_step(s);
-	ovc_control_unlock(host);
+	pthread_mutex_unlock(&host->control);
 	if (!something)
 		return -1; /* a kick says that there is */
 	hash_all(s);

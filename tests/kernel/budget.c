@@ -17,7 +17,7 @@
 
 #include "support.h"
 
-TestSuite(budget, .timeout = 40);
+TestSuite(budget, .timeout = 100);
 
 #define WRITERS 4
 

@@ -110,6 +110,7 @@ struct ovc_region {
 	char *view; /* memfd: our own mapping of it */
 	ovc_word *words;
 	_Atomic uint64_t *touched;  /* a bit for each page of words in use */
+	_Atomic uint64_t *marked;   /* the same of marks */
 	uint64_t hand, shared_hand; /* of the clock; over shared pages */
 	_Atomic bool tracked;	    /* registered and adopted */
 	bool registered;
@@ -394,9 +395,10 @@ uint64_t ovc_vm_resident(const struct ovc_vm *vm);
 /* Bytes resident of a region that is not tracked. */
 uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
 
-/* To be called before the word of a page changes from EMPTY, or its marks are set: counts
- * the memory of the tables that this touches. */
+/* To be called before the word of a page changes from EMPTY, and before its marks are set:
+ * counts the memory of the tables that this touches. */
 void ovc_region_touch(struct ovc_region *region, uint64_t idx);
+void ovc_region_mark(struct ovc_region *region, uint64_t idx);
 
 /* False where the whole page of words that has this one was never touched: all
  * of it is EMPTY. */

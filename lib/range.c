@@ -484,7 +484,7 @@ void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
 {
 	ovc_control_lock(r->vm->host);
 	for (uint64_t i = idx; i < idx + nr; i++) {
-		ovc_region_touch(r, i);
+		ovc_region_mark(r, i);
 		if (on)
 			atomic_fetch_and(&r->marks[i], (uint8_t)~OVC_MARK_OFF);
 		else

@@ -25,8 +25,8 @@
 #include "sys/memfd.h"
 
 #define MAX_LEN ((uint64_t)1 << 40)
-#define LOOK	4096			  /* pages asked about at once */
-#define TABLES	(OVC_PAGE + OVC_PAGE / 8) /* of 512 pages: words and marks */
+#define LOOK	4096	       /* pages asked about at once */
+#define MARKS	(OVC_PAGE / 8) /* bytes of 512 pages */
 
 /* ---- checks ------------------------------------------------------------------ */
 
@@ -146,9 +146,16 @@ static size_t words_len(const struct ovc_region *r)
 	return (r->nr * sizeof(ovc_word) + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
 }
 
-static size_t touched_len(const struct ovc_region *r)
+/* A bit for each 512 pages. */
+static size_t groups_len(const struct ovc_region *r)
 {
 	return ((r->nr / 512 + 64) / 64 * 8 + OVC_PAGE - 1) & ~(OVC_PAGE - 1);
+}
+
+/* Of those whose words are in use, and of those whose marks are. */
+static size_t touched_len(const struct ovc_region *r)
+{
+	return 2 * groups_len(r);
 }
 
 /* Numbers that no region has now. Once all were used they begin anew: hints that are
@@ -217,6 +224,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	if (!error)
 		error = ovc_pages_reserve(touched_len(r), &touched);
 	r->touched = error ? NULL : touched;
+	r->marked = error ? NULL : r->touched + groups_len(r) / 8;
 	if (!error)
 		error = ovc_pages_reserve(marks_len(r), &marks);
 	r->marks = marks;
@@ -262,14 +270,18 @@ static void drop_pins(struct ovc_region *r)
 
 void ovc_region_free(struct ovc_region *r)
 {
-	uint64_t pages = 0;
+	uint64_t pages = 0, marks = 0;
 
-	for (uint64_t i = 0; r->touched && i < (r->nr / 512 + 64) / 64; i++)
+	for (uint64_t i = 0; r->touched && i < groups_len(r) / 8; i++) {
 		pages += (uint64_t)__builtin_popcountll(
 			atomic_load(&r->touched[i]));
+		marks += (uint64_t)__builtin_popcountll(
+			atomic_load(&r->marked[i]));
+	}
 	if (pages)
 		drop_pins(r);
-	atomic_fetch_sub(&r->vm->host->tables, pages * TABLES);
+	atomic_fetch_sub(&r->vm->host->tables,
+			 pages * OVC_PAGE + marks * MARKS);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));
@@ -277,15 +289,27 @@ void ovc_region_free(struct ovc_region *r)
 	ovc_meta_free(r);
 }
 
-void ovc_region_touch(struct ovc_region *r, uint64_t idx)
+/* Notes that the tables of 512 pages take memory from now on. */
+static void note(struct ovc_region *r, _Atomic uint64_t *groups, uint64_t idx,
+		 uint64_t bytes)
 {
-	_Atomic uint64_t *word = &r->touched[idx / 512 / 64];
+	_Atomic uint64_t *word = &groups[idx / 512 / 64];
 	uint64_t bit = (uint64_t)1 << (idx / 512 % 64);
 
 	if (atomic_load_explicit(word, memory_order_relaxed) & bit)
 		return;
 	if (!(atomic_fetch_or(word, bit) & bit))
-		atomic_fetch_add(&r->vm->host->tables, TABLES);
+		atomic_fetch_add(&r->vm->host->tables, bytes);
+}
+
+void ovc_region_touch(struct ovc_region *r, uint64_t idx)
+{
+	note(r, r->touched, idx, OVC_PAGE);
+}
+
+void ovc_region_mark(struct ovc_region *r, uint64_t idx)
+{
+	note(r, r->marked, idx, MARKS);
 }
 
 /* ---- tracking --------------------------------------------------------------------- */

@@ -305,6 +305,7 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 	if (!ovc_region_touched(r, first) ||
 	    ovc_pagemap_get(&host->pagemap, ovc_page_addr(r, first), nr, bits))
 		return;
+	ovc_region_mark(r, first);
 	for (uint64_t i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[first + i]);
 		enum ovc_state state = ovc_word_state(w);

@@ -263,8 +263,14 @@ static void divide_pages(struct vcpu *v, const struct boot *boot)
 /* The entry point; see payload.lds. */
 void payload(const struct boot *boot, uint64_t id)
 {
-	struct vcpu v = { .id = id, .words = PAGE_WORDS, .stride = 1 };
+	struct vcpu v;
 
+	/* Not by an initialiser: here is no memset() that it could call. */
+	for (uint64_t i = 0; i < sizeof(v) / 8; i++)
+		((volatile uint64_t *)&v)[i] = 0;
+	v.id = id;
+	v.words = PAGE_WORDS;
+	v.stride = 1;
 	v.pages = (uint64_t *)(uintptr_t)boot->pages;
 	v.ledger = (uint64_t *)(uintptr_t)boot->ledger;
 	v.seed = boot->seed;

@@ -2,127 +2,17 @@
 /*
  * The budget, seen from outside: a child in a memory cgroup of its own lets many
  * threads write far more than its budget, while the parent samples what the
- * kernel counts. Anonymous and shmem pages may never be more than the budget by
- * 2 % or 8 MiB, beyond what the program had before it touched guest memory.
- *
- * No cgroup may outlive its test: it is removed by a process that only waits for
- * the test to end, however it ends.
+ * kernel counts (cgroup.h). Anonymous and shmem pages may never be more than the
+ * budget by 2 % or 8 MiB, beyond what the program had before it touched guest memory.
  */
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
-#include "support.h"
+#include "cgroup.h"
 
 TestSuite(budget, .timeout = 100);
 
 #define WRITERS 4
-
-/* ---- a memory cgroup ------------------------------------------------------ */
-
-struct cgroup {
-	char path[512];
-	bool v2;
-};
-
-/* Our own memory cgroup, by /proc/self/cgroup and where it is mounted. */
-static bool find_cgroup(struct cgroup *g)
-{
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	char line[512], own[256];
-
-	while (f && fgets(line, sizeof(line), f)) {
-		bool v2 = sscanf(line, "0::%255s", own) == 1;
-
-		if (!v2 && sscanf(line, "%*d:memory:%255s", own) != 1)
-			continue;
-		snprintf(g->path, sizeof(g->path), "/sys/fs/cgroup%s%s",
-			 v2 ? "" : "/memory", own);
-		g->v2 = v2;
-		if (!v2)
-			break; /* a hybrid: memory is where it is named */
-	}
-	if (f)
-		fclose(f);
-	return g->path[0] && !access(g->path, W_OK);
-}
-
-static bool put_word(const char *dir, const char *name, const char *word)
-{
-	char path[600];
-	ssize_t done;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	done = write(fd, word, strlen(word));
-	close(fd);
-	return done > 0;
-}
-
-/* Waits for the end of the test, which closes the pipe, then removes. */
-static void leave_a_remover(const char *path)
-{
-	int ends[2];
-	char c;
-
-	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
-	if (fork()) {
-		close(ends[0]); /* ends[1] is ours until we end */
-		return;
-	}
-	setsid();
-	close(ends[1]);
-	while (read(ends[0], &c, 1) < 0)
-		;
-	for (int i = 0; i < 500 && rmdir(path) && errno == EBUSY; i++)
-		usleep(10000);
-	_exit(0);
-}
-
-static void make_cgroup(struct cgroup *g)
-{
-	size_t len;
-	char stat[600];
-
-	memset(g, 0, sizeof(*g));
-	if (!find_cgroup(g))
-		cr_skip_test("no memory cgroup that we may divide");
-	len = strlen(g->path);
-	snprintf(g->path + len, sizeof(g->path) - len, "/ovc-test-%d",
-		 (int)getpid());
-	if (mkdir(g->path, 0700))
-		cr_skip_test("%s: %s", g->path, strerror(errno));
-	leave_a_remover(g->path);
-	snprintf(stat, sizeof(stat), "%s/memory.stat", g->path);
-	if (access(stat, R_OK))
-		cr_skip_test("no memory controller in %s", g->path);
-}
-
-/* Bytes of anonymous and shmem pages. */
-static size_t sample(int fd, bool v2)
-{
-	char text[8192], name[64];
-	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
-	size_t sum = 0, bytes;
-
-	cr_assert(n > 0);
-	text[n] = 0;
-	for (char *at = text; at && *at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (sscanf(at, "%63s %zu", name, &bytes) != 2)
-			break;
-		if (!strcmp(name, v2 ? "anon" : "rss") ||
-		    !strcmp(name, "shmem"))
-			sum += bytes;
-	}
-	return sum;
-}
 
 /* ---- the child ------------------------------------------------------------- */
 
@@ -203,10 +93,10 @@ static bool share_all(struct ovc_host *h, char *mem, size_t len)
 	return false;
 }
 
-/* Says that it is ready, waits for the baseline to be taken, and storms. Assertions
- * are the parent's: here is no Criterion. */
-static int be_the_child(const struct storm *s, int ready, int go)
+/* Assertions are the parent's: here is no Criterion. */
+static int be_the_child(const void *arg)
 {
+	const struct storm *s = arg;
 	struct ovc_host_options host = { .size = sizeof(host),
 					 .budget = s->budget,
 					 .without = s->way.without,
@@ -220,10 +110,7 @@ static int be_the_child(const struct storm *s, int ready, int go)
 	struct ovc_host *h;
 	struct ovc_vm *vm;
 	bool good;
-	char c = 0;
 
-	if (write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
-		return 2;
 	region.addr = map_memory(s->way.kind, s->len, &region.memfd);
 	region.flags = region.memfd ? OVC_REGION_UNSHARED_MEMFD : 0;
 	if (ovc_host_create(&host, &h) || ovc_vm_create(h, &options, &vm) ||
@@ -237,30 +124,6 @@ static int be_the_child(const struct storm *s, int ready, int go)
 	ovc_vm_destroy(&vm, OVC_THROW_AWAY);
 	ovc_host_destroy(&h);
 	return good ? 0 : 4;
-}
-
-static pid_t start_child(const struct storm *s, const struct cgroup *g,
-			 int *ready, int *go)
-{
-	int up[2], down[2];
-	pid_t pid;
-
-	cr_assert_eq(pipe2(up, O_CLOEXEC), 0);
-	cr_assert_eq(pipe2(down, O_CLOEXEC), 0);
-	pid = fork();
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(up[0]);
-		close(down[1]);
-		if (!put_word(g->path, "cgroup.procs", "0"))
-			_exit(5);
-		_exit(be_the_child(s, up[1], down[0]));
-	}
-	close(up[1]);
-	close(down[0]);
-	*ready = up[0];
-	*go = down[1];
-	return pid;
 }
 
 static struct storm storms[] = {
@@ -288,47 +151,12 @@ ParameterizedTestParameters(budget, a_budget_is_kept_in_the_middle_of_a_storm)
 ParameterizedTest(struct storm *s, budget,
 		  a_budget_is_kept_in_the_middle_of_a_storm)
 {
-	size_t base, most = 0, now, slack = s->budget / 50;
-	unsigned samples = 0;
-	int ready, go, fd, status;
-	struct cgroup g;
-	char path[600], c;
-	pid_t pid;
-
 	skip_sanitized();
 	need_userfaultfd();
-	make_cgroup(&g);
-	snprintf(path, sizeof(path), "%s/memory.stat", g.path);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert(fd >= 0);
-	pid = start_child(s, &g, &ready, &go);
-	if (read(ready, &c, 1) != 1)
-		cr_skip_test("the memory cgroup takes no process");
-	base = sample(fd, g.v2);
-	cr_assert_eq(write(go, "", 1), 1);
-	while (!waitpid(pid, &status, WNOHANG)) {
-		now = sample(fd, g.v2);
-		most = now > most ? now : most;
-		samples++;
-		usleep(500);
-	}
-	close(fd);
-	cr_assert(WIFEXITED(status) && !WEXITSTATUS(status),
-		  "%s: the child ended with %#x", way_name(s->way), status);
-	if (slack < 8 * MIB)
-		slack = 8 * MIB;
-	/* The kernel copies what is written of a shared page, and we see it
-	 * later: but not when a third was copied. */
-	if (s->shared)
-		slack = s->len / 3;
-	cr_log_info("%s, budget %zu: most %zu, base %zu, of %u samples",
-		    way_name(s->way), s->budget, most, base, samples);
-	/* The budget was used, or else nothing was tested. */
-	cr_assert_gt(most, s->budget / 2);
-	cr_assert_leq(most, s->budget + slack + base,
-		      "%s: %zu KiB over the budget of %zu MiB (base %zu KiB)",
-		      way_name(s->way), (most - s->budget) >> 10,
-		      s->budget >> 20, base >> 10);
+	/* The kernel copies what is written of a shared page, and we see it later:
+	 * but not when a third was copied. */
+	check_budget(way_name(s->way), s->budget, s->shared ? s->len / 3 : 0,
+		     watch_child(be_the_child, s));
 }
 
 /* ---- limits of one VM ------------------------------------------------------ */

@@ -59,6 +59,7 @@ struct scenario {
 	uint64_t budget;  /* bytes */
 	bool named;	  /* swap is a file with a name, else a directory */
 	bool dispatch;	  /* the VMM's thread does the library's work */
+	bool share;	  /* all the time, between two VMs */
 	uint32_t without; /* OVC_FEATURE_ bits */
 	double seconds;	  /* for which to fail calls; 0: all */
 };

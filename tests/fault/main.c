@@ -34,12 +34,16 @@
 #define ALL	  (((uint32_t)1 << 12) - 1)
 #define FALLBACKS (ALL & ~(uint32_t)(OVC_FEATURE_POISON | OVC_FEATURE_MINOR))
 #define SMALL	  .pages = 96, .budget = 12 * MIB
+#define SHARE	  .pages = 256, .budget = 16 * MIB, .share = true
 #define OVER	  .pages = 1024, .budget = 8 * MIB, .seconds = 8
 
 static const struct scenario scenarios[] = {
 	{ "small", SMALL },
 	{ "small-dispatch", SMALL, .named = true, .dispatch = true },
 	{ "small-fallbacks", SMALL, .without = FALLBACKS },
+	{ "share", SHARE },
+	{ "share-dispatch", SHARE, .dispatch = true },
+	{ "share-fallbacks", SHARE, .without = FALLBACKS },
 	{ "over", OVER, .named = true },
 	{ "over-fallbacks", OVER, .without = FALLBACKS },
 };

@@ -21,20 +21,8 @@
 #include <unistd.h>
 
 #include "overcommit.h"
+#include "run.h"
 #include "sys/fail.h"
-
-struct run {
-	const struct scenario *s;
-	int error; /* what is injected */
-	struct ovc_host *host;
-	struct ovc_vm *vm;
-	struct guest guest[2];
-	uint64_t tag;
-	bool lost;	 /* a page is */
-	unsigned pinned; /* a bit for each region */
-	bool bad;
-	char swap[4096];
-};
 
 static const char *_Atomic doing = "";
 static atomic_ulong steps, bus_errors;
@@ -60,8 +48,8 @@ unsigned long pages_lost(void)
 	return atomic_exchange(&bus_errors, 0);
 }
 
-static void complain(struct run *r, const char *what, const void *where,
-		     long long value)
+void complain(struct run *r, const char *what, const void *where,
+	      long long value)
 {
 	const char *failed = ovc_sys_fail_what();
 
@@ -76,8 +64,7 @@ static void complain(struct run *r, const char *what, const void *where,
 
 /* ---- calls -------------------------------------------------------------- */
 
-/* May this call be tried once more? Says so if it should not have failed. */
-static bool again(struct run *r, int error, unsigned tries)
+bool again(struct run *r, int error, unsigned tries)
 {
 	if (!error)
 		return false;
@@ -90,28 +77,21 @@ static bool again(struct run *r, int error, unsigned tries)
 	return false;
 }
 
-#define CALL(r, expr)                                      \
-	do {                                               \
-		for (unsigned n_ = 1;; n_++) {             \
-			step(#expr);                       \
-			if (!again(r, expr, n_) || r->bad) \
-				break;                     \
-		}                                          \
-	} while (0)
-
 /* A call that could not read a page may have been the first to know. */
 static void look_for_lost(struct run *r)
 {
 	struct ovc_vm_stats s = { .size = sizeof(s) };
 
-	ovc_vm_stats(r->vm, &s);
-	r->lost |= s.poisoned != 0;
+	for (unsigned k = 0; k < r->nr; k++) {
+		ovc_vm_stats(run_vm(r, k), &s);
+		r->lost |= s.poisoned != 0;
+	}
 }
 
 /* ---- guests ------------------------------------------------------------- */
 
 /* EAGAIN, EINTR and ENOMEM are not the disk's word, and reads are repeated. */
-static bool may_lose(const struct run *r)
+bool may_lose(const struct run *r)
 {
 	const char *what = ovc_sys_fail_what();
 
@@ -136,44 +116,55 @@ static void note(struct run *r, const struct guest *g, size_t idx,
 /* What a guest does: from, to are parts of 16 of each region. */
 struct work {
 	struct run *r;
-	bool write;
-	bool scattered;
+	enum deed deed;
 	unsigned from, to;
 	atomic_bool done;
 };
+
+static const char *const names[] = {
+	[WRITE] = "guest writes",
+	[WRITE_EQUAL] = "guest writes what others have",
+	[VERIFY] = "guest verifies",
+	[SCATTER] = "guest verifies here and there",
+};
+
+/* Each eighth page is zeros. */
+static enum outcome do_one(struct run *r, struct guest *g, size_t at,
+			   enum deed deed)
+{
+	if (deed == VERIFY || deed == SCATTER)
+		return guest_verify(g, at);
+	if (!(at % 8))
+		return guest_write(g, at, 0);
+	return guest_write(g, at, deed == WRITE ? ++r->tag : 1 + at % EQUAL);
+}
 
 static void *work(void *arg)
 {
 	struct work *w = arg;
 	struct run *r = w->r;
 
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < r->nr; k++) {
 		struct guest *g = &r->guest[k];
 		size_t first = g->nr * w->from / 16;
 		size_t nr = g->nr * w->to / 16 - first;
 
 		for (size_t i = 0; i < nr && !r->bad; i++) {
-			size_t at = first + (w->scattered ? i * 769 % nr : i);
+			size_t at =
+				first + (w->deed == SCATTER ? i * 769 % nr : i);
 
 			if (!(i % 64))
-				step(w->write ? "guest writes" :
-						"guest verifies");
-			/* Each eighth page is zeros. */
-			if (w->write)
-				note(r, g, at,
-				     guest_write(g, at, at % 8 ? ++r->tag : 0));
-			else
-				note(r, g, at, guest_verify(g, at));
+				step(names[w->deed]);
+			note(r, g, at, do_one(r, g, at, w->deed));
 		}
 	}
 	atomic_store(&w->done, true);
 	return NULL;
 }
 
-static void guests(struct run *r, bool write, bool scattered, unsigned from,
-		   unsigned to)
+void guests(struct run *r, enum deed deed, unsigned from, unsigned to)
 {
-	struct work w = { r, write, scattered, from, to, false };
+	struct work w = { r, deed, from, to, false };
 	struct pollfd p = { .events = POLLIN };
 	pthread_t thread;
 
@@ -193,34 +184,22 @@ static void guests(struct run *r, bool write, bool scattered, unsigned from,
 	pthread_join(thread, NULL);
 }
 
-static void write_pages(struct run *r, unsigned from, unsigned to)
-{
-	guests(r, true, false, from, to);
-}
-
-static void verify_pages(struct run *r, bool scattered)
-{
-	guests(r, false, scattered, 0, 16);
-}
-
 /* ---- ranges, in parts of 16 ---------------------------------------------- */
 
-typedef int range_fn(struct ovc_vm *vm, void *addr, size_t len);
-
-/* Returns for which regions it succeeded, a bit for each. */
-static unsigned ranges(struct run *r, const char *name, range_fn *fn,
-		       unsigned from, unsigned to)
+unsigned ranges(struct run *r, const char *name, range_fn *fn, unsigned from,
+		unsigned to)
 {
 	unsigned good = 0;
 
-	for (unsigned k = 0; k < 2 && !r->bad; k++) {
+	for (unsigned k = 0; k < r->nr && !r->bad; k++) {
 		struct guest *g = &r->guest[k];
 		size_t first = g->nr * from / 16, nr = g->nr * to / 16 - first;
 		int error = 1;
 
 		for (unsigned n = 1; error; n++) {
 			step(name);
-			error = fn(r->vm, guest_page(g, first), nr * PAGE);
+			error = fn(run_vm(r, k), guest_page(g, first),
+				   nr * PAGE);
 			look_for_lost(r);
 			if (!again(r, error, n))
 				break;
@@ -229,11 +208,9 @@ static unsigned ranges(struct run *r, const char *name, range_fn *fn,
 	}
 	return good;
 }
-#define RANGES(r, fn, from, to) ranges(r, #fn, fn, from, to)
-
-static void forget(struct run *r, unsigned from, unsigned to)
+void forget(struct run *r, unsigned from, unsigned to)
 {
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < r->nr; k++) {
 		struct guest *g = &r->guest[k];
 		size_t first = g->nr * from / 16;
 
@@ -242,12 +219,11 @@ static void forget(struct run *r, unsigned from, unsigned to)
 	}
 }
 
-/* Reads with ovc_vm_read(), which sees what the guest would. */
-static void read_pages(struct run *r)
+void read_pages(struct run *r)
 {
 	char page[4096] __attribute__((aligned(8)));
 
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < r->nr; k++) {
 		struct guest *g = &r->guest[k];
 
 		for (size_t i = 0; i < g->nr && !r->bad; i += 3) {
@@ -255,8 +231,9 @@ static void read_pages(struct run *r)
 
 			for (unsigned n = 1; error; n++) {
 				step("ovc_vm_read");
-				error = ovc_vm_read(r->vm, guest_page(g, i),
-						    page, PAGE);
+				error = ovc_vm_read(run_vm(r, k),
+						    guest_page(g, i), page,
+						    PAGE);
 				look_for_lost(r);
 				if (!again(r, error, n))
 					break;
@@ -282,18 +259,18 @@ static void lonely_pages(struct run *r)
 			again(r, error, 1);
 		}
 	}
-	guests(r, false, true, 0, 1);
+	guests(r, SCATTER, 0, 1);
 }
 
-static void unpin(struct run *r)
+void unpin(struct run *r)
 {
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < r->nr; k++) {
 		struct guest *g = &r->guest[k];
 
 		if (r->pinned & 1u << k)
-			CALL(r, ovc_vm_unpin(r->vm, guest_page(g, g->nr / 16),
-					     (g->nr * 2 / 16 - g->nr / 16) *
-						     PAGE));
+			CALL(r, ovc_vm_unpin(
+					run_vm(r, k), guest_page(g, g->nr / 16),
+					(g->nr * 2 / 16 - g->nr / 16) * PAGE));
 	}
 }
 
@@ -322,7 +299,7 @@ static void check_empty(struct run *r)
 
 	RANGES(r, ovc_vm_discard, 0, 16);
 	forget(r, 0, 16);
-	verify_pages(r, false);
+	guests(r, VERIFY, 0, 16);
 	RANGES(r, ovc_vm_discard, 0, 16);
 	for (unsigned i = 0; i < 2000 && !r->bad; i++) {
 		RANGES(r, ovc_vm_reclaim, 0, 16);
@@ -346,7 +323,7 @@ static void check_empty(struct run *r)
 
 /* ---- the life --------------------------------------------------------------- */
 
-static int add_region(struct run *r, unsigned k)
+int add_region(struct run *r, unsigned k)
 {
 	const struct guest *g = &r->guest[k];
 	struct ovc_region_options o = {
@@ -355,9 +332,10 @@ static int add_region(struct run *r, unsigned k)
 		.len = g->nr * PAGE,
 		.gpa = (uint64_t)k << 32,
 		.memfd = g->fd < 0 ? 0 : g->fd,
+		.flags = OVC_REGION_UNSHARED_MEMFD,
 	};
 
-	return ovc_vm_add_region(r->vm, &o);
+	return ovc_vm_add_region(run_vm(r, k), &o);
 }
 
 static void begin(struct run *r)
@@ -368,39 +346,45 @@ static void begin(struct run *r)
 		.fault_threads = 2,
 		.without = r->s->without,
 		.flags = r->s->dispatch ? OVC_HOST_DISPATCH : 0,
+		.share = r->s->share ? OVC_SHARE_ALWAYS :
+				       OVC_SHARE_UNDER_PRESSURE,
+		.share_cpu = r->s->share ? 100 : 0,
 	};
 	struct ovc_vm_options v = {
 		.size = sizeof(v),
 		.swap = r->swap,
 		.flags = r->s->named ? OVC_VM_SPARSE_SWAP : 0,
+		.domain = "all",
 	};
 
 	CALL(r, ovc_host_create(&h, &r->host));
 	if (r->host)
 		CALL(r, ovc_vm_create(r->host, &v, &r->vm));
-	for (unsigned k = 0; r->vm && k < 2; k++)
+	if (r->vm && r->s->share)
+		CALL(r, ovc_vm_create(r->host, &v, &r->other));
+	for (unsigned k = 0; r->vm && k < r->nr; k++)
 		CALL(r, add_region(r, k));
 }
 
 static void live(struct run *r)
 {
-	write_pages(r, 0, 16);
+	guests(r, WRITE, 0, 16);
 	RANGES(r, ovc_vm_reclaim, 0, 8);
-	verify_pages(r, false);
+	guests(r, VERIFY, 0, 16);
 	r->pinned = RANGES(r, ovc_vm_pin, 1, 2);
-	write_pages(r, 0, 4);
+	guests(r, WRITE, 0, 4);
 	RANGES(r, ovc_vm_reclaim, 0, 16);
 	RANGES(r, ovc_vm_prefetch, 4, 12);
-	verify_pages(r, true);
+	guests(r, SCATTER, 0, 16);
 	RANGES(r, ovc_vm_reclaim, 6, 16);
 	read_pages(r);
 	lonely_pages(r);
 	unpin(r);
 	RANGES(r, ovc_vm_overwrite, 12, 14);
-	write_pages(r, 12, 14);
+	guests(r, WRITE, 12, 14);
 	RANGES(r, ovc_vm_discard, 4, 8);
 	forget(r, 4, 8);
-	guests(r, false, true, 4, 14);
+	guests(r, SCATTER, 4, 14);
 }
 
 /* The memory must be as it was when the library has left it. */
@@ -408,7 +392,7 @@ static void end(struct run *r)
 {
 	int error;
 
-	write_pages(r, 0, 10);
+	guests(r, WRITE, 0, 10);
 	RANGES(r, ovc_vm_reclaim, 4, 10);
 	step("ovc_vm_remove_region");
 	error = ovc_vm_remove_region(r->vm, r->guest[0].addr, 0);
@@ -419,6 +403,7 @@ static void end(struct run *r)
 static void destroy(struct run *r)
 {
 	step("ovc_vm_destroy");
+	ovc_vm_destroy(&r->other, 0);
 	ovc_vm_destroy(&r->vm, 0);
 	step("ovc_host_destroy");
 	ovc_host_destroy(&r->host);
@@ -436,27 +421,31 @@ static void check_file(struct run *r)
 
 bool scenario_run(const struct scenario *s, const char *dir, int error)
 {
-	struct run r = { .s = s, .error = error };
+	struct run r = {
+		.s = s, .error = error, .nr = s->share ? 3 : 2, .tag = EQUAL
+	};
 	struct held before;
 
 	snprintf(r.swap, sizeof(r.swap), "%s%s", dir,
 		 s->named ? "/fault.swap" : "");
 	held_now(&before);
-	for (unsigned k = 0; k < 2; k++)
+	for (unsigned k = 0; k < r.nr; k++)
 		if (guest_create(&r.guest[k], s->pages, k == 1))
 			return false;
 	begin(&r);
-	if (!r.bad)
+	if (!r.bad && s->share)
+		live_shared(&r);
+	else if (!r.bad)
 		live(&r);
-	if (!r.bad)
+	if (!r.bad && !s->share)
 		check_empty(&r);
-	if (!r.bad)
+	if (!r.bad && !s->share)
 		end(&r);
 	destroy(&r);
 	if (!r.bad)
-		verify_pages(&r, false);
+		guests(&r, VERIFY, 0, 16);
 	check_file(&r);
-	for (unsigned k = 0; k < 2; k++)
+	for (unsigned k = 0; k < r.nr; k++)
 		guest_destroy(&r.guest[k]);
 	if (!held_no_more(&before))
 		complain(&r, "LEAK", NULL, 0);

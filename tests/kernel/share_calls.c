@@ -250,6 +250,56 @@ ParameterizedTest(struct share_way *s, share_calls,
 	close_empty(&g, 0);
 }
 
+struct reader {
+	struct shared_world *g;
+	atomic_bool stop;
+	long bad;
+};
+
+static void *read_on(void *arg)
+{
+	struct reader *t = arg;
+
+	t->bad = -1;
+	while (!t->stop && t->bad < 0)
+		t->bad = read_common(t->g->w.vm, t->g->w.mem, 0, NR, KINDS, 19);
+	return NULL;
+}
+
+ParameterizedTestParameters(share_calls, reads_do_not_hold_sharing_up)
+{
+	return share_params;
+}
+
+/* A page that is read at the wrong moment is not merged, and must not be in the way of
+ * others: where little is staged at once, all would wait for it. */
+ParameterizedTest(struct share_way *s, share_calls,
+		  reads_do_not_hold_sharing_up)
+{
+	struct plan plan = share_plan(s);
+	struct reader t = { 0 };
+	struct shared_world g;
+	pthread_t thread;
+
+	plan.budget = 20 * MIB;
+	shared_open(&g, plan);
+	t.g = &g;
+	fill_common(g.w.mem, 0, NR, KINDS, 19);
+	fill_common(g.mem, 0, NR, KINDS, 19);
+	cr_assert_eq(pthread_create(&thread, NULL, read_on, &t), 0);
+	share_now(&g.w);
+	wait_for(vm_stats(&g.w).shared_bytes >= NR / 2 * PAGE);
+	usleep(100000);
+	t.stop = true;
+	pthread_join(thread, NULL);
+	cr_assert_eq(t.bad, -1, "%s: page %ld", share_way_name(s), t.bad);
+	if (s->mapped)
+		wait_for(host_stats(&g.w).shared_bytes == 2 * NR * PAGE);
+	cr_assert_eq(check_common(g.mem, 0, NR, KINDS, 19), -1);
+	cr_assert_eq(check_common(g.w.mem, 0, NR, KINDS, 19), -1);
+	close_empty(&g, 0);
+}
+
 /* ---- the end of a region, of a VM ------------------------------------------------- */
 
 /* Nothing of the store is mapped there, and a memfd has what the guest has. */

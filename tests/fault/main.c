@@ -6,10 +6,10 @@
  * their calls failed, for a few seconds. Prints how many failures there were and of
  * which calls.
  *
- *	fault --swap-dir DIR [SCENARIO [N ERRNO]]
+ *	fault [--some] --swap-dir DIR [SCENARIO [N ERRNO]]
  *
- * With N and ERRNO, that one failure alone. A watchdog ends what hangs. Exit 77: no
- * userfaultfd.
+ * With --some, fewer of each. With N and ERRNO, that one failure alone. A watchdog ends
+ * what hangs. Exit 77: no userfaultfd.
  */
 #include "fault.h"
 
@@ -26,6 +26,7 @@
 
 #define MIB	 ((uint64_t)1 << 20)
 #define ONCE	 200 /* calls that are failed one by one */
+#define SOME	 40  /* the same with --some */
 #define HANGING	 20  /* seconds; no single step takes a tenth of that */
 #define NAMES	 64
 #define MOST_BAD 5 /* failures of ours, after which a scenario is left */
@@ -48,6 +49,8 @@ static const struct scenario scenarios[] = {
 	{ "over-fallbacks", OVER, .without = FALLBACKS },
 };
 #define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
+
+static bool some;
 
 static const int errors[] = { ENOMEM, EIO, ENOSPC, EAGAIN, EINTR };
 #define NR_ERRORS (sizeof(errors) / sizeof(errors[0]))
@@ -171,7 +174,7 @@ static int run_each(const struct scenario *s, const char *dir,
 		result = run_one(s, dir, n, errors[turn++ % NR_ERRORS]);
 		failures += result != 0;
 		bad += result < 0;
-		n += n < ONCE ? 1 : 1 + n / 8;
+		n += n < (some ? SOME : ONCE) ? 1 : 1 + n / (some ? 4 : 8);
 	}
 	tell(s, failures, bad, calls, since);
 	return bad ? -1 : 0;
@@ -184,7 +187,8 @@ static int run_some(const struct scenario *s, const char *dir,
 	unsigned turn = (unsigned)(s - scenarios), failures = 0, bad = 0;
 	double since = seconds(), at = 0;
 
-	while (seconds() - since < s->seconds && bad < MOST_BAD) {
+	while (seconds() - since < s->seconds / (some ? 4 : 1) &&
+	       bad < MOST_BAD) {
 		int result = run_one(s, dir,
 				     1 + (unsigned long)(at * (double)calls),
 				     errors[turn++ % NR_ERRORS]);
@@ -223,18 +227,24 @@ static bool no_userfaultfd(void)
 
 int main(int argc, char **argv)
 {
-	const char *dir = argc > 2 ? argv[2] : ".";
-	const char *name = argc > 3 ? argv[3] : NULL;
+	const char *program = argv[0], *dir, *name;
 	pthread_t thread;
 	int bad = 0, ran = 0;
 
+	if (argc > 1 && !strcmp(argv[1], "--some")) {
+		some = true;
+		argc--;
+		argv++;
+	}
 	if (argc == 2 || (argc > 2 && strcmp(argv[1], "--swap-dir"))) {
 		fprintf(stderr,
-			"usage: %s --swap-dir DIR [SCENARIO [N "
+			"usage: %s [--some] --swap-dir DIR [SCENARIO [N "
 			"ERRNO]]\n",
-			argv[0]);
+			program);
 		return 2;
 	}
+	dir = argc > 2 ? argv[2] : ".";
+	name = argc > 3 ? argv[3] : NULL;
 	if (no_userfaultfd())
 		return 77;
 	guest_init();

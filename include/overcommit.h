@@ -150,7 +150,8 @@ struct ovc_host_options {
 	/* A userfaultfd that a privileged launcher opened with O_CLOEXEC and
 	 * O_NONBLOCK and on which no UFFDIO_API was called, above 0; the host
 	 * takes ownership when creation succeeds. Default: the library opens
-	 * /dev/userfaultfd, or calls userfaultfd(2). */
+	 * /dev/userfaultfd, or calls userfaultfd(2). It opens one more to map
+	 * shared pages; they are not mapped where it may not. */
 	int32_t userfaultfd;
 
 	/* Called for each event, from a thread of the library's (in dispatch

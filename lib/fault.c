@@ -18,6 +18,9 @@
  * nearly all faults are single reads of the disk, the others' waking up is in vain, and
  * the disk's interrupt comes where it likes: then thread 0 serves alone, on any CPU.
  *
+ * A second userfaultfd has the mappings of the sharing store; what is written there is
+ * for promise.c.
+ *
  * Failures: a read that fails is tried again page by page; the page that then fails
  * and was asked for is poisoned. Several threads drain one descriptor: the page
  * words tell who does what, and duplicates find the page taken.
@@ -30,8 +33,10 @@
 #include <string.h>
 
 #include "internal.h"
+#include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
+#include "promise.h"
 #include "store/slots.h"
 #include "sys/thread.h"
 
@@ -187,9 +192,7 @@ static bool flush_window(struct ovc_faulter *f, struct window *w)
 	if (!ok) /* who asked asks again */
 		unread(&w->a);
 	if (!ok && w->a.demand != NONE)
-		ovc_uffd_wake(f->host->uffd,
-			      ovc_page_addr(w->a.region, w->a.demand),
-			      OVC_PAGE);
+		ovc_memory_wake(w->a.region, w->a.demand, 1);
 	w->a.nr = 0;
 	w->a.demand = NONE;
 	w->most = WINDOW;
@@ -318,6 +321,26 @@ static void serve(struct ovc_faulter *f, struct ovc_region *r, uint64_t idx,
 	flush_window(f, &w);
 }
 
+/* A page of the store that is mapped, and that the guest wants to write. */
+static void serve_write(struct ovc_region *r, uint64_t idx, uint64_t since)
+{
+	struct ovc_vm *vm = r->vm;
+	bool ok = ovc_promise_write(r, idx);
+
+	count_fault(vm);
+	if (!ok) {
+		/* As in pager.c: mark, then try once more. */
+		OVC_COUNT(vm, faults_waited, 1);
+		atomic_store(&vm->starved, true);
+		ok = ovc_promise_write(r, idx);
+		ovc_kick(vm->host);
+	}
+	if (!ok)
+		return;
+	ovc_memory_wake(r, idx, 1);
+	note_latency(vm, since);
+}
+
 /* An address that is no region's: it was removed, or (never, unless something is
  * broken) lies in the ring's window. Let whoever waits go on. */
 static void serve_stranger(struct ovc_host *host, void *addr)
@@ -329,9 +352,11 @@ static void serve_stranger(struct ovc_host *host, void *addr)
 	if (s->window && a >= s->window && a < s->window + s->cap * OVC_PAGE)
 		ovc_uffd_zeropage(host->uffd, addr, OVC_PAGE, &done);
 	ovc_uffd_wake(host->uffd, addr, OVC_PAGE);
+	if (host->laid_uffd >= 0)
+		ovc_uffd_wake(host->laid_uffd, addr, OVC_PAGE);
 }
 
-static int drain(struct ovc_faulter *f)
+static int drain(struct ovc_faulter *f, int fd)
 {
 	struct ovc_uffd_fault faults[BATCH];
 	const struct ovc_map *map;
@@ -341,8 +366,7 @@ static int drain(struct ovc_faulter *f)
 
 	if (!room)
 		return 0;
-	nr = ovc_uffd_read(f->host->uffd, faults,
-			   room < BATCH ? (int)room : BATCH);
+	nr = ovc_uffd_read(fd, faults, room < BATCH ? (int)room : BATCH);
 	if (!nr)
 		return 0;
 	since = ovc_now_ns();
@@ -351,12 +375,17 @@ static int drain(struct ovc_faulter *f)
 		void *addr = (void *)faults[i].addr;
 		struct ovc_region *r = ovc_map_find(map, addr);
 
-		if (!r)
+		uint64_t idx;
+
+		if (!r) {
 			serve_stranger(f->host, addr);
+			continue;
+		}
+		idx = (faults[i].addr - (uintptr_t)r->base) / OVC_PAGE;
+		if (faults[i].wp)
+			serve_write(r, idx, since);
 		else
-			serve(f, r,
-			      (faults[i].addr - (uintptr_t)r->base) / OVC_PAGE,
-			      &faults[i], since);
+			serve(f, r, idx, &faults[i], since);
 	}
 	return nr;
 }
@@ -428,8 +457,7 @@ static void failed(struct ovc_faulter *f, struct read_io *q, int error)
 		else if (!queue_read(f, &one, NONE, q->since))
 			/* No room: the guest asks again. */
 			ovc_pager_unread(r, idx, slot),
-				ovc_uffd_wake(f->host->uffd,
-					      ovc_page_addr(r, idx), OVC_PAGE);
+				ovc_memory_wake(r, idx, 1);
 	}
 }
 
@@ -521,7 +549,9 @@ bool ovc_faulter_step(struct ovc_faulter *f)
 	bool did;
 
 	atomic_fetch_add(&f->steps, 1);
-	did = drain(f) > 0;
+	did = drain(f, f->host->uffd) > 0;
+	if (atomic_load(&f->host->laid))
+		did |= drain(f, f->host->laid_uffd) > 0;
 	if (f->queued) {
 		ovc_ring_submit(f->ring);
 		f->queued = false;
@@ -577,7 +607,7 @@ static void rest(struct ovc_faulter *f)
 	struct ovc_host *host = f->host;
 	bool solo = atomic_load(&host->solo);
 	bool late = f->request || ovc_ring_behind(f->ring);
-	unsigned ready;
+	int fds[4];
 
 	if (!f->n && f->cpu >= 0 && solo != f->alone) {
 		f->alone = solo;
@@ -586,11 +616,12 @@ static void rest(struct ovc_faulter *f)
 		else
 			ovc_thread_bind(f->cpu);
 	}
-	ready = ovc_poll_three(solo && f->n ? -1 : host->uffd, host->fault_wake,
-			       f->nr_idle == DEPTH ? -1 : ovc_ring_fd(f->ring),
-			       late ? 1 : -1);
+	fds[0] = host->fault_wake;
+	fds[1] = solo && f->n ? -1 : host->uffd;
+	fds[2] = solo && f->n ? -1 : host->laid_uffd;
+	fds[3] = f->nr_idle == DEPTH ? -1 : ovc_ring_fd(f->ring);
 	/* On stop the eventfd stays readable, for all to see. */
-	if ((ready & 2) && !atomic_load(&host->stop))
+	if (ovc_poll_first(fds, 4, late ? 1 : -1) && !atomic_load(&host->stop))
 		ovc_notify_clear(host->fault_wake);
 }
 

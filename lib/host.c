@@ -289,6 +289,27 @@ static int set_reserve(struct ovc_host *host, uint64_t budget, uint64_t asked)
 	return 0;
 }
 
+/* Mappings of the store have one of their own: protection that asks cannot be had
+ * together with one that does not. Nothing depends on it but how much is mapped. */
+static void open_laid_uffd(struct ovc_host *host)
+{
+	struct ovc_uffd_features *f = &host->laid_features;
+
+	f->poison = host->uffd_features.poison;
+	f->minor = host->uffd_features.minor;
+	f->wp = f->wp_map = true;
+	host->laid_uffd = ovc_uffd_open(0, f);
+	if (host->laid_uffd >= 0 && f->wp && f->minor &&
+	    f->poison == host->uffd_features.poison)
+		return;
+	ovc_log(host, OVC_LOG_INFO, "shared pages are not mapped: %s",
+		host->laid_uffd < 0 ?
+			"there is no second userfaultfd" :
+			"the kernel has no write protection of shmem");
+	ovc_fd_close(host->laid_uffd);
+	host->laid_uffd = -1;
+}
+
 static int open_uffd(struct ovc_host *host, int given)
 {
 	struct ovc_uffd_features *f = &host->uffd_features;
@@ -300,8 +321,10 @@ static int open_uffd(struct ovc_host *host, int given)
 	f->wp_async = !(host->without & OVC_FEATURE_WP_ASYNC) &&
 		      host->pagemap.scan;
 	host->uffd = ovc_uffd_open(given, f);
-	if (host->uffd >= 0)
+	if (host->uffd >= 0) {
+		open_laid_uffd(host);
 		return 0;
+	}
 	if (host->uffd == -EPERM || host->uffd == -EACCES)
 		return ovc_fail(-EPERM, "userfaultfd is not permitted: be "
 					"root, have CAP_SYS_PTRACE, be allowed "
@@ -456,6 +479,7 @@ static int make_epoll(struct ovc_host *host)
 	/* Reclaim says how long it can wait; a timer keeps that promise. */
 	int timer = host->timer = ovc_timer_create();
 	int fds[] = { host->uffd,
+		      host->laid_uffd,
 		      host->fault_wake,
 		      host->reclaim_wake,
 		      ovc_faulter_ring_fd(host->faulters[0]),
@@ -524,6 +548,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	ovc_meta_free(atomic_load(&host->map));
 	if (host->uffd != keep_fd)
 		ovc_fd_close(host->uffd);
+	ovc_fd_close(host->laid_uffd);
 	ovc_pages_release(host->ring.window, host->ring.cap * OVC_PAGE);
 	ovc_pages_release(host->ring.entries,
 			  host->ring.cap * sizeof(struct ovc_entry));
@@ -566,7 +591,8 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 
 	if (!host)
 		return ovc_fail(-ENOMEM, "host_create: out of memory");
-	host->uffd = host->epoll = host->timer = host->pagemap.fd = -1;
+	host->uffd = host->laid_uffd = host->epoll = host->timer =
+		host->pagemap.fd = -1;
 	host->fault_wake = host->reclaim_wake = -1;
 	pthread_mutex_init(&host->control, NULL);
 	host->flags = o->flags;

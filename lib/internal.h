@@ -48,7 +48,8 @@
  * Invariants
  *   used      = pages of guests that are RESIDENT, CLEAN or charged ahead
  *               by who is filling them + frames of the ring that are not released
- *               yet + pages of the store
+ *               yet + pages of the store + pages mapped from the store that
+ *               guests may write unasked (promised)
  *   A page of the store has as many references as words name it.
  *   used     <= allowed, but for put_back, by at most OVC_LEFTOVER_MAX pages
  *   allowed   = (budget - metadata - buffers) / page
@@ -122,6 +123,7 @@ struct ovc_region {
 	bool mappable;		/* pages of the store may be mapped into it */
 	unsigned map_flags;	/* OVC_MAP_*, for mappings made anew */
 	uint64_t mapped_from;	/* the first that ever was; UINT64_MAX: none */
+	_Atomic uint32_t *_Atomic promises; /* of each piece: promise.c */
 };
 
 #define OVC_MARK_SEEN	1  /* looked at before */
@@ -230,7 +232,8 @@ struct ovc_host {
 	uint32_t flags, without;
 	_Atomic uint32_t features;
 	int uffd;
-	struct ovc_uffd_features uffd_features;
+	int laid_uffd; /* of mappings of the store; -1: there can be none */
+	struct ovc_uffd_features uffd_features, laid_features;
 	struct ovc_pagemap pagemap;
 	bool batch_advise;
 
@@ -272,7 +275,9 @@ struct ovc_host {
 	uint64_t mappings_most; /* or less, while none can be had; with control */
 	_Atomic uint64_t mappings; /* that it uses: see fold.c */
 	_Atomic uint64_t unmapped; /* pages not mapped for want of these */
-	uint64_t watched_at, watched_anon, watched_used; /* see breaks.c */
+	_Atomic bool laid;	   /* pages of the store may be mapped */
+	_Atomic uint64_t promised; /* pages of `used`; see promise.c */
+	uint64_t recalled_at, watched_at, watched_to; /* likewise */
 	char *laid_window; /* see memory/laid.c; with control */
 
 	int fault_wake;	  /* eventfd: prefetch waiting, or stop */
@@ -356,6 +361,15 @@ struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr);
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr);
 void ovc_charge_force(struct ovc_vm *vm, uint64_t nr);
 void ovc_uncharge(struct ovc_host *host, uint64_t nr);
+
+/* Pages that are in use, without those that are only promised. */
+static inline uint64_t ovc_host_held(const struct ovc_host *host)
+{
+	uint64_t promised = atomic_load(&host->promised);
+	uint64_t used = atomic_load(&host->used);
+
+	return used > promised ? used - promised : 0;
+}
 
 /* Room above half of the reserve: may we bring in what nobody touched yet? */
 bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr);

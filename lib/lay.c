@@ -9,8 +9,7 @@
  * really are.
  *
  * A guest's write to a SHARED page is the kernel's business and seen later
- * (ovc_lay_find_broken(); breaks.c sees to it that "later" is soon enough for the
- * budget).
+ * (ovc_lay_find_broken()); promise.c sees to it that there is memory for it.
  *
  * What is laid stays laid: a guest's pages there are private copies, absent, or in
  * swap, as anywhere. New ordinary memory cannot take the place of an absent page,
@@ -32,6 +31,7 @@
 #include "domain.h"
 #include "memory/memory.h"
 #include "pager.h"
+#include "promise.h"
 #include "store/shared.h"
 
 #define LEAST 4 /* pages that are worth a mapping */
@@ -109,13 +109,15 @@ bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 		no_mapping(host, nr);
 		return false;
 	}
+	if (!ovc_promise(r, idx, nr))
+		return false;
 	if (ovc_laid_lay(r, idx, nr, page)) {
+		ovc_promise_undo(r, idx, nr);
 		/* The limit was lowered, or others use more than we left. */
 		host->mappings_most = used;
 		no_mapping(host, nr);
 		return false;
 	}
-	ovc_kick(host); /* to watch what is written of it */
 	atomic_fetch_add(&host->mappings, (uint64_t)more);
 	if (idx < r->mapped_from)
 		r->mapped_from = idx;

@@ -27,6 +27,7 @@
 #include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
+#include "promise.h"
 #include "reclaim.h"
 #include "share.h"
 #include "store/shared.h"
@@ -290,8 +291,9 @@ static bool store_run(struct batch *b, struct pair **new, uint64_t first,
 	return true;
 }
 
-static bool has_room(const struct ovc_host *host, uint64_t nr)
+static bool has_room(struct ovc_host *host, uint64_t nr)
 {
+	ovc_promise_make_room(host);
 	return atomic_load(&host->used) + nr <= atomic_load(&host->allowed);
 }
 

@@ -104,7 +104,7 @@ static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 	delay = delay_for(m, ovc_pages_process_resident() + memfd, most);
 	if (delay)
 		return delay;
-	have = atomic_load(&host->used) * OVC_PAGE;
+	have = ovc_host_held(host) * OVC_PAGE;
 	for (unsigned i = 0; i < host->end; i++)
 		have += host->vms[i] ? untracked_resident(host->vms[i]) : 0;
 	delay = delay_for(m, have, most);

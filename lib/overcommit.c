@@ -209,8 +209,8 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	s->staged = staged * OVC_PAGE;
 	s->swapped = swapped * OVC_PAGE;
 	s->buffers = host->buffers;
-	s->used = atomic_load(&host->used) * OVC_PAGE + untracked +
-		  s->metadata + s->buffers;
+	s->used = ovc_host_held(host) * OVC_PAGE + untracked + s->metadata +
+		  s->buffers;
 	s->faults = atomic_load(&c->faults);
 	s->faults_waited = atomic_load(&c->faults_waited);
 	s->swap_in_bytes = atomic_load(&c->swap_in) * OVC_PAGE;

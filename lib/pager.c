@@ -26,6 +26,7 @@
 
 #include "domain.h"
 #include "memory/memory.h"
+#include "promise.h"
 #include "store/shared.h"
 
 static bool is_hold(const struct ovc_host *host, uint64_t pos)
@@ -51,7 +52,7 @@ _Atomic uint64_t *ovc_pager_slot_of(struct ovc_host *host, uint64_t pos)
 
 static void wake(struct ovc_region *r, uint64_t idx)
 {
-	ovc_uffd_wake(r->vm->host->uffd, ovc_page_addr(r, idx), OVC_PAGE);
+	ovc_memory_wake(r, idx, 1);
 }
 
 void ovc_pager_end(struct ovc_region *r, uint64_t idx,
@@ -90,19 +91,26 @@ static uint32_t refault_heat(struct ovc_region *r, uint64_t idx, uint64_t w,
 
 /* ---- clean pages ------------------------------------------------------ */
 
+/* Where the store is mapped, protection asks, and does not tell. */
+static bool tells_written(const struct ovc_region *r, uint64_t idx)
+{
+	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
+}
+
 /*
  * Should a page come in write-protected, to keep its slot? Not when guests write
  * nearly all such pages anyway: each then costs a fault of the kernel's and a slot.
  * One in sixteen is tried all the same, to notice when that changes.
  */
-static bool want_clean(struct ovc_vm *vm, uint64_t idx)
+static bool want_clean(struct ovc_region *r, uint64_t idx)
 {
+	struct ovc_vm *vm = r->vm;
 	uint32_t kept =
 		atomic_load_explicit(&vm->clean_kept, memory_order_relaxed);
 	uint32_t lost =
 		atomic_load_explicit(&vm->clean_lost, memory_order_relaxed);
 
-	if (!vm->host->uffd_features.wp_async)
+	if (!tells_written(r, idx))
 		return false;
 	return kept + lost < 256 || kept * 8 > lost || !(idx & 15);
 }
@@ -115,8 +123,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	struct ovc_vm *vm = r->vm;
 	struct ovc_host *host = vm->host;
 	bool hold = is_hold(host, pos);
-	bool clean = slot != OVC_NO_SLOT && !write &&
-		     vm->host->uffd_features.wp_async;
+	bool clean = slot != OVC_NO_SLOT && !write && tells_written(r, idx);
 	uint64_t done;
 	int error;
 
@@ -288,14 +295,21 @@ static enum ovc_touch touch_swapped(struct ovc_region *r, uint64_t idx,
 /* ---- pages of the store -------------------------------------------------- */
 
 /* The guest's page is FILLING, and the store's is mapped there but for the page table's
- * entry. */
+ * entry. It comes back write-protected, or promised where the kernel cannot. */
 static void map_again(struct ovc_region *r, uint64_t idx, uint64_t page)
 {
+	const struct ovc_host *host = r->vm->host;
+	bool wp = host->laid_features.wp_map;
 	size_t done;
-	int error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
-				      OVC_PAGE, false, &done);
+	int error;
 
+	if (!wp)
+		ovc_promise_begin(r, idx);
+	error = ovc_uffd_continue(host->laid_uffd, ovc_page_addr(r, idx),
+				  OVC_PAGE, wp, &done);
 	ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	if (!wp)
+		ovc_promise_done(r, idx);
 	if (error)
 		wake(r, idx);
 }
@@ -317,7 +331,6 @@ static enum ovc_touch touch_unmapped(struct ovc_region *r, uint64_t idx,
 		return OVC_TOUCH_WAIT;
 	}
 	atomic_fetch_add(&r->vm->mapped, 1);
-	ovc_kick(r->vm->host); /* to watch what is written of it */
 	map_again(r, idx, page);
 	return OVC_TOUCH_DONE;
 }
@@ -525,7 +538,7 @@ static bool is_clean_one(const struct ovc_arrival *a, uint64_t idx)
 {
 	if (idx == a->demand && a->write)
 		return false;
-	return want_clean(a->region->vm, idx);
+	return want_clean(a->region, idx);
 }
 
 /* Verifies one page: FILLING when good. */

@@ -75,6 +75,7 @@ static bool push_out_all(struct ovc_region *r, uint64_t idx, uint64_t end)
 	struct ovc_reclaim *rc = host->reclaim;
 	uint64_t at = idx, look = idx;
 	bool moving = false;
+	int ring = ovc_ring_fd(rc->ring);
 
 	while (look < end) {
 		ovc_control_lock(host);
@@ -88,8 +89,7 @@ static bool push_out_all(struct ovc_region *r, uint64_t idx, uint64_t end)
 			look++;
 		/* The ring itself is touched with control only. */
 		if (look < end)
-			ovc_poll_two(ovc_ring_fd(rc->ring), -1,
-				     at < end ? 0 : 1);
+			ovc_poll_first(&ring, 1, at < end ? 0 : 1);
 	}
 	return moving;
 }

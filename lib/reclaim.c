@@ -25,7 +25,9 @@
 
 #include "domain.h"
 #include "meta.h"
+#include "memory/memory.h"
 #include "pager.h"
+#include "promise.h"
 #include "reclaim.h"
 #include "share.h"
 #include "store/shared.h"
@@ -43,8 +45,8 @@ static void wake_starved(struct ovc_host *host)
 		atomic_store(&vm->starved, false);
 		for (unsigned k = 0; k < vm->nr_regions; k++)
 			if (vm->regions[k]->registered)
-				ovc_uffd_wake(host->uffd, vm->regions[k]->base,
-					      vm->regions[k]->nr * OVC_PAGE);
+				ovc_memory_wake(vm->regions[k], 0,
+						vm->regions[k]->nr);
 	}
 }
 
@@ -66,7 +68,7 @@ static uint64_t reserve_pages(const struct ovc_host *host)
 static uint64_t host_need(struct ovc_reclaim *rc)
 {
 	struct ovc_host *host = rc->host;
-	uint64_t used = atomic_load(&host->used);
+	uint64_t used = ovc_host_held(host);
 	uint64_t allowed = atomic_load(&host->allowed);
 	uint64_t reserve = reserve_pages(host);
 
@@ -176,7 +178,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	uint64_t now = ovc_now_ns(), need, freed = atomic_load(&host->used);
 	bool progress = ovc_settle_reap(rc) > 0, over = false;
 	int wait = ovc_monitor_step(&rc->monitor, host, now);
-	int watch = ovc_breaks_watch(host, now);
+	int watch = ovc_promise_watch(host, now);
 
 	if (watch >= 0 && (wait < 0 || watch < wait))
 		wait = watch;
@@ -185,6 +187,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_ring_collect(rc);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
+		ovc_promise_make_room(host);
 		need = host_need(rc);
 		if (need && host->store && ovc_shared_dead(host->store) > 64)
 			ovc_domain_sweep(host);
@@ -220,8 +223,8 @@ static void *run(void *arg)
 	struct ovc_host *host = rc->host;
 
 	while (!atomic_load(&host->stop)) {
+		int fds[2], wait;
 		bool writing;
-		int wait;
 
 		ovc_reclaim_deliver(rc);
 		/* Callers first, but not for ever: guests may wait for us. */
@@ -239,8 +242,9 @@ static void *run(void *arg)
 		pthread_mutex_unlock(&host->control);
 		if (!wait)
 			continue;
-		ovc_poll_two(host->reclaim_wake,
-			     writing ? ovc_ring_fd(rc->ring) : -1, wait);
+		fds[0] = host->reclaim_wake;
+		fds[1] = writing ? ovc_ring_fd(rc->ring) : -1;
+		ovc_poll_first(fds, 2, wait);
 		ovc_notify_clear(host->reclaim_wake);
 	}
 	return NULL;

@@ -20,9 +20,12 @@
 #include "meta.h"
 #include "pager.h"
 #include "policy/hints.h"
+#include "promise.h"
 #include "range.h"
 #include "share.h"
 #include "sys/memfd.h"
+
+#define TRIES 8
 
 #define MAX_LEN ((uint64_t)1 << 40)
 #define LOOK	4096	       /* pages asked about at once */
@@ -188,7 +191,7 @@ static size_t marks_len(const struct ovc_region *r)
 static bool may_map(const struct ovc_host *host,
 		    const struct ovc_region_options *o)
 {
-	return host->uffd_features.minor &&
+	return host->laid_uffd >= 0 &&
 	       (!o->memfd || o->flags & OVC_REGION_UNSHARED_MEMFD);
 }
 
@@ -244,10 +247,10 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 		ovc_log(vm->host, OVC_LOG_DEBUG,
 			"%s: shared pages of region %p are not mapped: %s",
 			vm->name, (void *)r->base,
-			vm->host->uffd_features.minor ?
+			vm->host->laid_uffd >= 0 ?
 				"others may map its memfd (no "
 				"OVC_REGION_UNSHARED_MEMFD)" :
-				"no minor faults");
+				"no userfaultfd for it");
 	*regionp = r;
 	return 0;
 }
@@ -282,6 +285,7 @@ void ovc_region_free(struct ovc_region *r)
 		drop_pins(r);
 	atomic_fetch_sub(&r->vm->host->tables,
 			 pages * OVC_PAGE + marks * MARKS);
+	ovc_promise_free(r);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));
@@ -429,11 +433,32 @@ static uint64_t count_resident(struct ovc_region *r)
 }
 
 /* The pages are back and the region goes, also where this fails. */
+static int unregister_run(const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	int error = -ENOMEM;
+
+	/* The kernel may need memory to split a mapping. */
+	for (unsigned i = 0; i < TRIES && error; i++)
+		error = ovc_uffd_unregister(ovc_memory_uffd(r, idx),
+					    ovc_page_addr(r, idx),
+					    nr * OVC_PAGE);
+	return error;
+}
+
 static void unregister(const struct ovc_region *r)
 {
 	struct ovc_host *host = r->vm->host;
-	int error = ovc_uffd_unregister(host->uffd, r->base, r->nr * OVC_PAGE);
+	int error = 0, e;
 
+	/* One run, unless something could not be made ordinary. */
+	for (uint64_t i = 0, n; i < r->nr; i += n) {
+		n = atomic_load(&r->promises) ? 1 : r->nr;
+		while (i + n < r->nr &&
+		       ovc_is_laid(r, i + n) == ovc_is_laid(r, i))
+			n++;
+		e = unregister_run(r, i, n);
+		error = error ? error : e;
+	}
 	if (error)
 		ovc_log(host, OVC_LOG_ERROR,
 			"%s: region %p cannot be unregistered: %s; where it is "
@@ -459,6 +484,7 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	/* Who served a fault of it until now has counted it, and put it on
 	 * probation, afterwards; later ones find nothing registered. */
 	ovc_host_quiesce(host);
+	ovc_promise_end(r);
 	ovc_reclaim_forget(host->reclaim, r);
 	ovc_pager_forget(host, r);
 	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, false);

@@ -14,8 +14,8 @@
  *           it away meanwhile
  *   merge   (control) merge.c
  *
- * Where the kernel cannot tell what was written (before Linux 6.7) each page is hashed
- * in each pass, and counts as written when three bits of its hash changed.
+ * Where the kernel cannot tell what was written (before Linux 6.7, and where the store
+ * is mapped) each page is hashed in each pass, and counts as written when three bits of its hash changed.
  *
  * CPU time is a budget: after each step the thread sleeps as long as makes it no more
  * than share_cpu percent. A pass that found little lets the next ones take a quarter
@@ -292,11 +292,16 @@ static void protect(struct ovc_region *r, uint64_t first, uint64_t nr,
 	}
 }
 
+/* Does the kernel tell whether a page was written? Not where the store is mapped. */
+static bool tells(const struct ovc_region *r, uint64_t idx)
+{
+	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
+}
+
 static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 		 uint64_t nr)
 {
 	struct ovc_host *host = r->vm->host;
-	bool tells = host->uffd_features.wp_async;
 	bool written[CHUNK] = { false };
 	uint8_t bits[CHUNK];
 	uint64_t shared = 0, changed = 0, seen = 0;
@@ -309,6 +314,7 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 	for (uint64_t i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[first + i]);
 		enum ovc_state state = ovc_word_state(w);
+		bool told = tells(r, first + i);
 		uint8_t mark = atomic_load(&r->marks[first + i]);
 
 		shared += state == OVC_SHARED;
@@ -318,23 +324,23 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 		    ovc_word_pins(w))
 			continue;
 		seen++;
-		if (tells && bits[i] & OVC_PAGES_WRITTEN) {
+		if (told && bits[i] & OVC_PAGES_WRITTEN) {
 			written[i] = state == OVC_RESIDENT;
 			if (mark & OVC_MARK_SEEN) {
 				clear_mark(r, first + i, OVC_MARK_HASHED);
 				changed++;
 				continue;
 			}
-		} else if (tells && mark & OVC_MARK_HASHED) {
+		} else if (told && mark & OVC_MARK_HASHED) {
 			continue;
 		}
 		s->hashed.idx[s->hashed.nr++] = first + i;
 	}
-	if (tells)
-		protect(r, first, nr, written);
+	protect(r, first, nr, written);
 	for (unsigned i = 0; i < s->hashed.nr; i++)
-		set_mark(r, s->hashed.idx[i],
-			 tells ? OVC_MARK_SEEN | OVC_MARK_HASHED : 0);
+		if (tells(r, s->hashed.idx[i]))
+			set_mark(r, s->hashed.idx[i],
+				 OVC_MARK_SEEN | OVC_MARK_HASHED);
 	if (shared)
 		ovc_lay_find_broken(r, first, nr);
 	ovc_lay_fold(r, first, nr);
@@ -427,6 +433,11 @@ static void leave_changed(struct ovc_share *s)
 		uint8_t mark = atomic_load(&r->marks[h->idx[i]]);
 		bool same = !(mark & OVC_MARK_SEEN) || (mark & SUM_BITS) == sum;
 
+		if (tells(r, h->idx[i])) {
+			h->idx[n] = h->idx[i];
+			h->hash[n++] = h->hash[i];
+			continue;
+		}
 		clear_mark(r, h->idx[i], SUM_BITS | OVC_MARK_HASHED);
 		set_mark(r, h->idx[i],
 			 sum | OVC_MARK_SEEN | (same ? OVC_MARK_HASHED : 0));
@@ -464,9 +475,9 @@ static bool begin_step(struct ovc_share *s)
 /* Reclaim must not wait long for the lock when memory is short. */
 static unsigned slice(const struct ovc_host *host)
 {
-	bool is_short = atomic_load(&host->used) +
-				atomic_load(&host->reserve) / OVC_PAGE >
-			atomic_load(&host->allowed);
+	bool is_short =
+		ovc_host_held(host) + atomic_load(&host->reserve) / OVC_PAGE >
+		atomic_load(&host->allowed);
 
 	return is_short ? CHUNK / 8 : CHUNK;
 }
@@ -483,7 +494,7 @@ static bool merge_some(struct ovc_share *s, unsigned *at)
 	    !ovc_domain_find(host, NULL, s->number, &r, &idx) ||
 	    r != s->hashed.region || !takes_part(r))
 		return false;
-	if (!from && !host->uffd_features.wp_async)
+	if (!from)
 		leave_changed(s);
 	*at = to < s->hashed.nr ? to : s->hashed.nr;
 	s->pass_saved += ovc_merge(host, &s->hashed, from, *at, &collisions);
@@ -592,9 +603,9 @@ static void *run(void *arg)
 		/* A kick ends an idle wait, and no other: the budget of CPU
 		 * time holds for who changes it, too. */
 		if (wait < 0)
-			ovc_poll_two(s->wake, -1, -1);
+			ovc_poll_first(&s->wake, 1, -1);
 		else
-			ovc_poll_two(s->stop, -1, wait);
+			ovc_poll_first(&s->stop, 1, wait);
 		ovc_notify_clear(s->wake);
 	}
 	return NULL;

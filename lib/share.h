@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Looking for equal pages: share.c walks over memory and hashes, merge.c makes equal
- * pages one, breaks.c notices what guests write of it.
+ * pages one.
  */
 #ifndef OVC_SHARE_H
 #define OVC_SHARE_H
@@ -44,11 +44,5 @@ struct ovc_hashed {
  * frames that saved; *collisions counts equal hashes of other bytes. Needs control. */
 uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
 		   unsigned from, unsigned to, uint64_t *collisions);
-
-/* ---- breaks.c --------------------------------------------------------------- */
-
-/* Finds pages that guests wrote, before that is more than the budget bears. Returns
- * after how many milliseconds to come again, -1: when more is used. Needs control. */
-int ovc_breaks_watch(struct ovc_host *host, uint64_t now);
 
 #endif

@@ -101,19 +101,19 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 {
 	struct ovc_host *host = r->vm->host;
 	char *addr = ovc_page_addr(r, idx);
-	int error = 0;
+	int error = 0, fd = ovc_memory_uffd(r, idx);
 
 	while (nr && !error) {
 		size_t done;
 
 		if (write)
-			error = ovc_uffd_copy(host->uffd, addr, host->zeros,
+			error = ovc_uffd_copy(fd, addr, host->zeros,
 					      nr * OVC_PAGE, false, &done);
 		else
-			error = ovc_uffd_zeropage(host->uffd, addr,
-						  nr * OVC_PAGE, &done);
+			error = ovc_uffd_zeropage(fd, addr, nr * OVC_PAGE,
+						  &done);
 		if (error == -EEXIST) { /* there already: wake and go on */
-			ovc_uffd_wake(host->uffd, addr + done, OVC_PAGE);
+			ovc_uffd_wake(fd, addr + done, OVC_PAGE);
 			done += OVC_PAGE;
 			error = 0;
 		}

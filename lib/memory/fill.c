@@ -24,6 +24,20 @@ static int fill_cached(struct ovc_region *r, uint64_t idx, const char *src,
 				 OVC_PAGE, wp, &bytes);
 }
 
+/* How many of nr pages are laid like the first. */
+static uint64_t same_mapping(const struct ovc_region *r, uint64_t idx,
+			     uint64_t nr)
+{
+	bool laid = ovc_is_laid(r, idx);
+	uint64_t n = 1;
+
+	if (!atomic_load(&r->promises))
+		return nr;
+	while (n < nr && ovc_is_laid(r, idx + n) == laid)
+		n++;
+	return n;
+}
+
 int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		    uint64_t nr, bool wp, uint64_t *done)
 {
@@ -35,7 +49,8 @@ int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		uint64_t n = nr - *done < most ? nr - *done : most;
 		size_t bytes;
 
-		error = ovc_uffd_copy(r->vm->host->uffd,
+		n = same_mapping(r, idx + *done, n);
+		error = ovc_uffd_copy(ovc_memory_uffd(r, idx + *done),
 				      ovc_page_addr(r, idx + *done),
 				      from + *done * OVC_PAGE, n * OVC_PAGE, wp,
 				      &bytes);
@@ -74,18 +89,18 @@ int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
 {
 	struct ovc_host *host = r->vm->host;
 	char *addr = ovc_page_addr(r, idx);
-	int error = -ENOSYS;
+	int error = -ENOSYS, fd = ovc_memory_uffd(r, idx);
 
 	if (host->uffd_features.poison)
-		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
+		error = ovc_uffd_poison(fd, addr, OVC_PAGE);
 	/* The marker of a write protection, which a page of a file left behind,
 	 * is in the way: the kernel overwrites none with poison. */
 	if (error == -EEXIST && (r->view || ovc_is_laid(r, idx)) &&
-	    !ovc_uffd_unprotect(host->uffd, addr, OVC_PAGE))
-		error = ovc_uffd_poison(host->uffd, addr, OVC_PAGE);
+	    !ovc_uffd_unprotect(fd, addr, OVC_PAGE))
+		error = ovc_uffd_poison(fd, addr, OVC_PAGE);
 	if (error && error != -EEXIST) {
 		error = ovc_pages_forbid(addr, OVC_PAGE);
-		ovc_uffd_wake(host->uffd, addr, OVC_PAGE);
+		ovc_memory_wake(r, idx, 1);
 	}
 	return error;
 }

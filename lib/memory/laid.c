@@ -5,7 +5,8 @@
  * what is private here is anonymous memory, and a memfd's own page is not involved.
  *
  *   lay     the store is mapped over the guest's pages, registered for missing and
- *           minor faults, and its pages are mapped at once. Absent pages stay absent:
+ *           minor faults and for write protection that asks (with a userfaultfd of
+ *           its own: see promise.c), and its pages are mapped at once. Absent pages stay absent:
  *           the kernel asks (a minor fault, since the store has a page there) and
  *           never shows the store's bytes by itself.
  *   take    the page tables' entries move into a window (MREMAP_DONTUNMAP); the
@@ -48,15 +49,14 @@ static void set_marks(struct ovc_region *r, uint64_t idx, uint64_t nr,
 /* A mapping that is registered alone: the kernel needs no memory for it, so that what
  * fails once goes through when it is tried again. */
 static int register_new(struct ovc_region *r, uint64_t idx, uint64_t nr,
-			bool minor)
+			bool minor, bool wp)
 {
-	struct ovc_host *host = r->vm->host;
 	int error = -EINVAL;
 
 	for (unsigned i = 0; i < TRIES && error; i++)
-		error = ovc_uffd_register(host->uffd, ovc_page_addr(r, idx),
-					  nr * OVC_PAGE, minor,
-					  host->uffd_features.wp_async);
+		error = ovc_uffd_register(ovc_memory_uffd(r, idx),
+					  ovc_page_addr(r, idx), nr * OVC_PAGE,
+					  minor, wp);
 	return error;
 }
 
@@ -71,10 +71,10 @@ int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page)
 	if (error)
 		return error;
 	set_marks(r, idx, nr, true);
-	if (register_new(r, idx, nr, true))
+	if (register_new(r, idx, nr, true, true))
 		ovc_bug("a mapping of the store cannot be registered", 0);
 	/* What is not mapped now, is when it is touched. */
-	ovc_uffd_continue(host->uffd, addr, nr * OVC_PAGE, false, &done);
+	ovc_uffd_continue(host->laid_uffd, addr, nr * OVC_PAGE, false, &done);
 	return 0;
 }
 
@@ -262,7 +262,8 @@ static int map_ordinary(struct ovc_region *r, uint64_t idx, uint64_t nr)
 static void ordinary(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	set_marks(r, idx, nr, false);
-	if (register_new(r, idx, nr, r->memfd >= 0))
+	if (register_new(r, idx, nr, r->memfd >= 0,
+			 r->vm->host->uffd_features.wp_async))
 		ovc_bug("guest memory cannot be registered again", 0);
 }
 

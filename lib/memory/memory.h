@@ -78,6 +78,26 @@ static inline bool ovc_is_laid_well(const struct ovc_region *r, uint64_t idx)
 	       OVC_MARK_OWN;
 }
 
+/* The userfaultfd that the page's mapping is registered with. */
+static inline int ovc_memory_uffd(const struct ovc_region *r, uint64_t idx)
+{
+	const struct ovc_host *host = r->vm->host;
+
+	return ovc_is_laid(r, idx) ? host->laid_uffd : host->uffd;
+}
+
+/* Lets who waits for a page try again, whatever the page was when it began to. */
+static inline void ovc_memory_wake(const struct ovc_region *r, uint64_t idx,
+				   uint64_t nr)
+{
+	const struct ovc_host *host = r->vm->host;
+
+	ovc_uffd_wake(host->uffd, ovc_page_addr(r, idx), nr * OVC_PAGE);
+	if (atomic_load(&r->promises))
+		ovc_uffd_wake(host->laid_uffd, ovc_page_addr(r, idx),
+			      nr * OVC_PAGE);
+}
+
 static inline const struct ovc_memory *ovc_memory_of(const struct ovc_region *r,
 						     uint64_t idx)
 {

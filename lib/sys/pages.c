@@ -30,6 +30,7 @@
 #define PAGE_IS_PRESENT	    (1 << 3)
 #define PAGE_IS_SWAPPED	    (1 << 4)
 #define PAGE_IS_PFNZERO	    (1 << 5)
+#define PAGE_IS_HUGE	    (1 << 6)
 #define PM_SCAN_WP_MATCHING (1 << 0)
 struct page_region {
 	uint64_t start;
@@ -143,10 +144,9 @@ int ovc_pages_dontneed(void *addr, size_t len)
 #define PIDFD_SELF -10000
 #endif
 
-static ssize_t advise_self(const struct iovec *iov, size_t nr)
+static ssize_t advise_self(const struct iovec *iov, size_t nr, int advice)
 {
-	return syscall(SYS_process_madvise, PIDFD_SELF, iov, nr, MADV_DONTNEED,
-		       0);
+	return syscall(SYS_process_madvise, PIDFD_SELF, iov, nr, advice, 0);
 }
 
 bool ovc_pages_can_batch(void)
@@ -159,22 +159,24 @@ bool ovc_pages_can_batch(void)
 	if (p == MAP_FAILED)
 		return false;
 	can = !ovc_sys_fail("process_madvise") &&
-	      advise_self(&iov, 1) == (ssize_t)PAGE;
+	      advise_self(&iov, 1, MADV_DONTNEED) == (ssize_t)PAGE;
 	munmap(p, PAGE);
 	return can;
 }
 
-static int dontneed_each(const struct iovec *iov, size_t nr)
+static int advise_each(const struct iovec *iov, size_t nr, int advice)
 {
 	for (size_t i = 0; i < nr; i++)
-		if (madvise(iov[i].iov_base, iov[i].iov_len, MADV_DONTNEED))
+		if (madvise(iov[i].iov_base, iov[i].iov_len, advice))
 			return -errno;
 	return 0;
 }
 
-int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr)
+/* What the kernel did not get to is done range by range. */
+static int advise_many(bool batch, const struct iovec *iov, size_t nr,
+		       int advice)
 {
-	int error = ovc_sys_fail("process_madvise");
+	int error = nr ? ovc_sys_fail("process_madvise") : 0;
 
 	if (error)
 		return error;
@@ -183,12 +185,22 @@ int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr)
 
 		for (size_t i = 0; i < step; i++)
 			want += iov[i].iov_len;
-		if (advise_self(iov, step) != (ssize_t)want)
+		if (advise_self(iov, step, advice) != (ssize_t)want)
 			break;
 		iov += step;
 		nr -= step;
 	}
-	return dontneed_each(iov, nr);
+	return advise_each(iov, nr, advice);
+}
+
+int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr)
+{
+	return advise_many(batch, iov, nr, MADV_DONTNEED);
+}
+
+int ovc_pages_remove_many(const struct iovec *iov, size_t nr)
+{
+	return advise_many(true, iov, nr, MADV_REMOVE);
 }
 
 int ovc_pages_move_away(void *from, void *to, size_t len)
@@ -309,6 +321,19 @@ static int get_by_scan(const struct ovc_pagemap *pm, uintptr_t start, size_t nr,
 	return 0;
 }
 
+static uint8_t bits_of_entry(uint64_t entry)
+{
+	bool present = entry >> 63, swapped = entry >> 62 & 1;
+	bool is_protected = entry >> 57 & 1;
+	uint8_t bits = OVC_PAGES_PRESENT | OVC_PAGES_WRITTEN;
+
+	if (!present && !swapped)
+		return 0;
+	if (!present && is_protected)
+		return OVC_PAGES_PRESENT | OVC_PAGES_MARKED;
+	return bits | (entry >> 61 & 1 ? OVC_PAGES_FILE : 0);
+}
+
 static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
 			  size_t nr, uint8_t *bits)
 {
@@ -324,11 +349,7 @@ static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
 		if (got != (ssize_t)(step * sizeof(entry[0])))
 			return got < 0 && errno ? -errno : -EIO;
 		for (size_t k = 0; k < step; k++)
-			if (entry[k] >> 62)
-				bits[i + k] =
-					OVC_PAGES_PRESENT | OVC_PAGES_WRITTEN |
-					(entry[k] >> 61 & 1 ? OVC_PAGES_FILE :
-							      0);
+			bits[i + k] = bits_of_entry(entry[k]);
 		i += step;
 	}
 	return 0;
@@ -341,6 +362,24 @@ int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 	if (pm->scan)
 		return get_by_scan(pm, (uintptr_t)addr, nr, bits);
 	return get_by_reading(pm, (uintptr_t)addr, nr, bits);
+}
+
+/* One page is enough to ask about: it has the category of what maps it. */
+bool ovc_pages_is_huge(const struct ovc_pagemap *pm, const void *addr)
+{
+	struct page_region one;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + PAGE,
+		.vec = (uintptr_t)&one,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_HUGE,
+	};
+
+	return pm->scan && !ovc_sys_fail("PAGEMAP_SCAN huge") &&
+	       ioctl(pm->fd, PAGEMAP_SCAN, &arg) == 1;
 }
 
 /* With a place for what it finds: without one the kernel asks for no category, and
@@ -488,15 +527,6 @@ uint64_t ovc_pages_process_resident(void)
 	unsigned long long resident, files;
 
 	return read_statm(&resident, &files) ? resident * PAGE : 0;
-}
-
-uint64_t ovc_pages_process_anon(void)
-{
-	unsigned long long resident, files;
-
-	if (!read_statm(&resident, &files) || files > resident)
-		return 0;
-	return (resident - files) * PAGE;
 }
 
 uint64_t ovc_pages_max_mappings(void)

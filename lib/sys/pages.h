@@ -37,6 +37,9 @@ int ovc_pages_dontneed(void *addr, size_t len);
 int ovc_pages_dontneed_many(bool batch, const struct iovec *iov, size_t nr);
 bool ovc_pages_can_batch(void);
 
+/* Frees the file's pages behind many ranges of a shared mapping of it. */
+int ovc_pages_remove_many(const struct iovec *iov, size_t nr);
+
 /* Moves the page tables of a private anonymous range to `to`, leaving the range
  * mapped, registered and empty (MREMAP_DONTUNMAP). */
 int ovc_pages_move_away(void *from, void *to, size_t len);
@@ -66,9 +69,13 @@ struct ovc_pagemap {
 int ovc_pagemap_open(struct ovc_pagemap *pm, bool may_scan);
 void ovc_pagemap_close(struct ovc_pagemap *pm);
 
-/* Fills bits[nr]; WRITTEN, MARKED and ZERO only where pm->scan. */
+/* Fills bits[nr]; ZERO only where pm->scan, and else all present is
+ * WRITTEN. */
 int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 		    uint8_t *bits);
+
+/* Is a huge page mapped there? False where it cannot be asked. */
+bool ovc_pages_is_huge(const struct ovc_pagemap *pm, const void *addr);
 
 /* Write-protects what is present of a range that is registered for it, so that what is
  * WRITTEN from then on can be told. */
@@ -98,9 +105,6 @@ int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m);
 
 /* Resident anonymous and shmem bytes of the process, a cheap upper bound. */
 uint64_t ovc_pages_process_resident(void);
-
-/* Anonymous bytes of it alone; 0 where that cannot be had. */
-uint64_t ovc_pages_process_anon(void);
 
 /* How many mappings a process may have (0: unknown), and how many this one has. */
 uint64_t ovc_pages_max_mappings(void);

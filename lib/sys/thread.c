@@ -86,21 +86,13 @@ int ovc_poll_create(const int *fds, unsigned nr)
 	return error ? error : fd;
 }
 
-unsigned ovc_poll_three(int a, int b, int c, int ms)
+bool ovc_poll_first(const int *fds, unsigned nr, int ms)
 {
-	struct pollfd p[3] = { { .fd = a, .events = POLLIN },
-			       { .fd = b, .events = POLLIN },
-			       { .fd = c, .events = POLLIN } };
+	struct pollfd p[4] = { { .fd = fds[0], .events = POLLIN } };
 
-	if (poll(p, c < 0 ? 2 : 3, ms) <= 0)
-		return 0;
-	return (p[0].revents ? 1u : 0) | (p[1].revents ? 2u : 0) |
-	       (p[2].revents ? 4u : 0);
-}
-
-unsigned ovc_poll_two(int a, int b, int ms)
-{
-	return ovc_poll_three(a, b, -1, ms);
+	for (unsigned i = 1; i < nr && i < 4; i++)
+		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	return poll(p, nr < 4 ? nr : 4, ms) > 0 && p[0].revents;
 }
 
 void ovc_fd_close(int fd)

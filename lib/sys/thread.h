@@ -23,10 +23,9 @@ void ovc_timer_set(int fd, int ms);
 /* One descriptor that is readable when one of nr others is. */
 int ovc_poll_create(const int *fds, unsigned nr);
 
-/* Waits until one of the descriptors is readable (-1 is none). Returns a bit for
- * each that is: 1, 2, 4. */
-unsigned ovc_poll_two(int a, int b, int ms);
-unsigned ovc_poll_three(int a, int b, int c, int ms);
+/* Waits until one of up to 4 descriptors is readable (-1 is none), or for `ms`
+ * milliseconds; ms < 0: for ever. Is the first one? */
+bool ovc_poll_first(const int *fds, unsigned nr, int ms);
 
 void ovc_fd_close(int fd); /* -1: nothing */
 

@@ -88,6 +88,11 @@ static uint64_t features_of(const struct ovc_uffd_features *use)
 		bits |= UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
 			UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 			UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+	if (use->wp)
+		bits |= UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+			UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+	if (use->wp_map)
+		bits |= UFFD_FEATURE_WP_UNPOPULATED;
 	if (use->move)
 		bits |= UFFD_FEATURE_MOVE;
 	return bits;
@@ -101,8 +106,9 @@ static uint64_t features_of(const struct ovc_uffd_features *use)
  */
 static int agree(int fd, struct ovc_uffd_features *want)
 {
-	bool *newest[] = { &want->move, &want->wp_async, &want->poison,
-			   &want->minor };
+	bool *newest[] = { &want->move,	  &want->wp_async, &want->poison,
+			   &want->wp_map, &want->wp,	   &want->minor };
+	size_t nr = sizeof(newest) / sizeof(newest[0]);
 	int error = ovc_sys_fail("UFFDIO_API");
 
 	for (size_t i = 0; !error; i++) {
@@ -111,7 +117,7 @@ static int agree(int fd, struct ovc_uffd_features *want)
 
 		if (!ioctl(fd, UFFDIO_API, &api))
 			return 0;
-		if (errno != EINVAL || i == 4)
+		if (errno != EINVAL || i == nr)
 			error = -errno;
 		else
 			*newest[i] = false;
@@ -182,6 +188,7 @@ int ovc_uffd_read(int fd, struct ovc_uffd_fault *faults, int max)
 				 UFFD_PAGEFAULT_FLAG_WRITE,
 			.minor = m->arg.pagefault.flags &
 				 UFFD_PAGEFAULT_FLAG_MINOR,
+			.wp = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP,
 		};
 	}
 	return nr;
@@ -287,15 +294,27 @@ int ovc_uffd_wake(int fd, void *dst, size_t len)
 	return ioctl(fd, UFFDIO_WAKE, &range) ? -errno : 0;
 }
 
+static int write_protect(int fd, void *dst, size_t len, uint64_t mode)
+{
+	struct uffdio_writeprotect arg = { .range = { (uintptr_t)dst, len },
+					   .mode = mode };
+
+	while (ioctl(fd, UFFDIO_WRITEPROTECT, &arg))
+		if (errno != EAGAIN)
+			return -errno;
+	return 0;
+}
+
+int ovc_uffd_protect(int fd, void *dst, size_t len)
+{
+	int error = ovc_sys_fail("UFFDIO_WRITEPROTECT");
+
+	if (error)
+		return error;
+	return write_protect(fd, dst, len, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
 int ovc_uffd_unprotect(int fd, void *dst, size_t len)
 {
-	struct uffdio_writeprotect arg = { .range = { (uintptr_t)dst, len } };
-	int error = 0;
-
-	while (ioctl(fd, UFFDIO_WRITEPROTECT, &arg)) {
-		error = -errno;
-		if (error != -EAGAIN)
-			return error;
-	}
-	return 0;
+	return write_protect(fd, dst, len, 0);
 }

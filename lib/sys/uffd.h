@@ -18,6 +18,8 @@ struct ovc_uffd_features {
 	bool poison;   /* UFFDIO_POISON */
 	bool minor;    /* minor faults on shmem */
 	bool wp_async; /* write-protect resolved by the kernel, anon and shmem */
+	bool wp;       /* or by us (5.19); with wp_map: also mapped so (6.4) */
+	bool wp_map;
 };
 
 struct ovc_uffd_fault {
@@ -25,6 +27,7 @@ struct ovc_uffd_fault {
 	uint32_t tid;
 	bool write;
 	bool minor; /* the page cache has the page, the mapping does not */
+	bool wp;    /* it is write-protected */
 };
 
 /*
@@ -48,8 +51,11 @@ int ovc_uffd_move(int fd, void *dst, void *src, size_t len, size_t *done);
 int ovc_uffd_poison(int fd, void *dst, size_t len);
 int ovc_uffd_wake(int fd, void *dst, size_t len);
 
-/* Takes the write protection of wp away, so that the next stage sees a page as
- * written. */
+/* Writes fault from now on, of pages that are absent, too. */
+int ovc_uffd_protect(int fd, void *dst, size_t len);
+
+/* Takes write protection away, also that of wp, so that the next stage sees a page as
+ * written; wakes who waits. */
 int ovc_uffd_unprotect(int fd, void *dst, size_t len);
 
 #endif

@@ -153,10 +153,7 @@ ParameterizedTest(struct storm *s, budget,
 {
 	skip_sanitized();
 	need_userfaultfd();
-	/* The kernel copies what is written of a shared page, and we see it later:
-	 * but not when a third was copied. */
-	check_budget(way_name(s->way), s->budget, s->shared ? s->len / 3 : 0,
-		     watch_child(be_the_child, s));
+	check_budget(way_name(s->way), s->budget, watch_child(be_the_child, s));
 }
 
 /* ---- limits of one VM ------------------------------------------------------ */

@@ -173,12 +173,12 @@ struct usage watch_child(int (*child)(const void *arg), const void *arg)
 	return u;
 }
 
-void check_budget(const char *what, size_t budget, size_t slack, struct usage u)
+void check_budget(const char *what, size_t budget, struct usage u)
 {
+	size_t slack = budget / 50 > 8 * MIB ? budget / 50 : 8 * MIB;
+
 	cr_assert(WIFEXITED(u.status) && !WEXITSTATUS(u.status),
 		  "%s: the child ended with %#x", what, u.status);
-	if (!slack)
-		slack = budget / 50 > 8 * MIB ? budget / 50 : 8 * MIB;
 	cr_log_info("%s, budget %zu: most %zu, base %zu, of %u samples", what,
 		    budget, u.most, u.base, u.samples);
 	/* The budget was used, or else nothing was tested. */

@@ -21,8 +21,7 @@ struct usage {
 struct usage watch_child(int (*child)(const void *arg), const void *arg);
 
 /* Asserts that the child ended well, that the budget was used, and that it was kept but
- * for so much slack; 0: 2 % or 8 MiB. */
-void check_budget(const char *what, size_t budget, size_t slack,
-		  struct usage u);
+ * for 2 % or 8 MiB. */
+void check_budget(const char *what, size_t budget, struct usage u);
 
 #endif

@@ -18,6 +18,7 @@
 #include "domain.h"
 #include "internal.h"
 #include "memory/memory.h"
+#include "promise.h"
 #include "store/shared.h"
 #include "stress.h"
 
@@ -35,9 +36,10 @@ static struct {
 	uint8_t *slots;	    /* that its words and entries name, a bit each */
 	uint64_t used;	    /* of all VMs, of the ring */
 	uint64_t frameless; /* staged, and still with the guest's memory */
-	uint64_t *refs;	    /* of each page of the store */
-	uint32_t *owner;    /* its domain */
-	uint64_t pages;	    /* how many these have room for */
+	uint64_t promised;
+	uint64_t *refs;	 /* of each page of the store */
+	uint32_t *owner; /* its domain */
+	uint64_t pages;	 /* how many these have room for */
 } seen;
 
 /* The first thing that is wrong is told. */
@@ -193,6 +195,37 @@ static void walk_region(const struct ovc_region *r, const struct shadow *s,
 	}
 }
 
+/* What guests may write of the store's pages unasked, or have written unseen, is
+ * promised. */
+static void check_promises(const struct ovc_region *r, int pagemap)
+{
+	_Atomic uint32_t *promises = atomic_load(&r->promises);
+	uint64_t map[OVC_PIECE];
+
+	for (uint64_t at = 0, n; promises && at < r->nr; at += n) {
+		uintptr_t first = (uintptr_t)ovc_page_addr(r, at) / PAGE;
+		uint64_t said = atomic_load(&promises[at / OVC_PIECE]);
+		uint64_t free = 0;
+
+		n = r->nr - at < OVC_PIECE ? r->nr - at : OVC_PIECE;
+		if (pread(pagemap, map, n * 8, (off_t)(first * 8)) !=
+		    (ssize_t)(n * 8))
+			abort();
+		for (uint64_t i = 0; i < n; i++)
+			free += ovc_word_state(atomic_load(
+					&r->words[at + i])) == OVC_SHARED &&
+				is_present(map[i]) &&
+				(!(map[i] & PM_UFFD_WP) || is_private(map[i]));
+		if (free > said)
+			wrong("%s page %llu: %llu pages may be written unasked, "
+			      "and %llu are promised",
+			      r->vm->name, (unsigned long long)at,
+			      (unsigned long long)free,
+			      (unsigned long long)said);
+		seen.promised += said;
+	}
+}
+
 static const struct shadow *shadow_of(const struct ovc_region *r)
 {
 	for (unsigned i = 0; i < VMS * REGIONS; i++)
@@ -244,6 +277,8 @@ static void walk_vm(const struct ovc_vm *vm, int pagemap)
 	memset(seen.slots, 0, SLOTS / 8);
 	for (unsigned k = 0; k < vm->nr_regions; k++)
 		walk_region(vm->regions[k], shadow_of(vm->regions[k]), pagemap);
+	for (unsigned k = 0; k < vm->nr_regions; k++)
+		check_promises(vm->regions[k], pagemap);
 	same("resident", vm->name, atomic_load(&vm->resident),
 	     n[OVC_RESIDENT] + n[OVC_CLEAN]);
 	same("staged", vm->name, atomic_load(&vm->staged),
@@ -325,8 +360,9 @@ static void check_used(const struct ovc_host *h)
 
 	for (uint64_t i = ring->tail; i < ring->head; i++)
 		seen.used += ring->entries[i % ring->cap].frame;
+	same("promised", "the host", atomic_load(&h->promised), seen.promised);
 	same("used", "the host", atomic_load(&h->used),
-	     seen.used + seen.frameless);
+	     seen.used + seen.frameless + seen.promised);
 }
 
 const char *walk(void)

@@ -13,21 +13,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "meta.h"
 #include "store/shared.h"
+#include "sys/hash.h"
 #include "sys/random.h"
 
 uint64_t ovc_domain_hash(const struct ovc_domain *d, const void *page)
 {
 #ifdef OVC_WEAK_HASH /* a test wants collisions */
-	return XXH3_64bits_withSeed(page, 8, d->salt) & 7;
+	return ovc_hash_salted(page, 8, d->salt) & 7;
 #else
-	XXH128_hash_t h = XXH3_128bits_withSeed(page, OVC_PAGE, d->salt);
-
-	return h.low64 ^ h.high64;
+	return ovc_hash_salted(page, OVC_PAGE, d->salt);
 #endif
 }
 

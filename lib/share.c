@@ -298,6 +298,13 @@ static bool tells(const struct ovc_region *r, uint64_t idx)
 	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
 }
 
+/* A page that the VMM dropped must not be touched: who would answer waits for us. */
+static bool is_there(uint8_t bits)
+{
+	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
+	       OVC_PAGES_PRESENT;
+}
+
 static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 		 uint64_t nr)
 {
@@ -319,9 +326,8 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 
 		shared += state == OVC_SHARED;
 		if ((state != OVC_RESIDENT && state != OVC_CLEAN) ||
-		    !(bits[i] & OVC_PAGES_PRESENT) ||
-		    bits[i] & OVC_PAGES_ZERO || mark & OVC_MARK_OFF ||
-		    ovc_word_pins(w))
+		    !is_there(bits[i]) || bits[i] & OVC_PAGES_ZERO ||
+		    mark & OVC_MARK_OFF || ovc_word_pins(w))
 			continue;
 		seen++;
 		if (told && bits[i] & OVC_PAGES_WRITTEN) {
@@ -391,33 +397,19 @@ static uint64_t hash_one(const struct ovc_region *r, uint64_t idx)
 	return ovc_domain_hash(r->vm->domain, at);
 }
 
-/* A page that is ours stays what it is; one that is not there (the VMM dropped it)
- * must not be touched, for who would answer waits for us. */
+/* A page that is ours stays what it is. */
 static void hash_all(struct ovc_share *s)
 {
 	struct ovc_hashed *h = &s->hashed;
 	struct ovc_region *r = h->region;
-	uint64_t was[CHUNK], first = s->number - r->number;
-	unsigned n = 0, nr = h->nr ? borrow(h, was) : 0;
-	uint8_t bits[CHUNK] = { 0 };
+	uint64_t was[CHUNK];
 
-	if (nr && ovc_pagemap_get(&s->host->pagemap, ovc_page_addr(r, first),
-				  s->chunk_nr, bits))
-		memset(bits, 0, sizeof(bits));
-	for (unsigned i = 0; i < nr; i++) {
-		uint64_t idx = h->idx[i];
-		bool there = (bits[idx - first] &
-			      (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
-			     OVC_PAGES_PRESENT;
-
-		if (there)
-			h->hash[n] = hash_one(r, idx);
-		give_back(r, idx, was[i]);
-		h->idx[n] = idx;
-		n += there;
+	h->nr = borrow(h, was);
+	for (unsigned i = 0; i < h->nr; i++) {
+		h->hash[i] = hash_one(r, h->idx[i]);
+		give_back(r, h->idx[i], was[i]);
 	}
-	atomic_fetch_add(&s->figures.hashed, n);
-	h->nr = n;
+	atomic_fetch_add(&s->figures.hashed, h->nr);
 }
 
 /* Without the kernel's word: what has the same few bits of its hash as in the last

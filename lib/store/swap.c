@@ -17,12 +17,11 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "meta.h"
 #include "page.h"
 #include "store/slots.h"
+#include "sys/hash.h"
 #include "sys/pages.h"
 
 #define PIECE_SHIFT 15
@@ -288,7 +287,7 @@ void ovc_swap_sweep(struct ovc_swap *swap)
 
 uint64_t ovc_swap_checksum(const void *page)
 {
-	return XXH3_64bits(page, 4096) & (((uint64_t)1 << 48) - 1);
+	return ovc_hash_sum(page, 4096) & (((uint64_t)1 << 48) - 1);
 }
 
 void ovc_swap_set_sum(struct ovc_swap *swap, uint64_t slot, uint64_t sum)

@@ -422,6 +422,7 @@ int case_swap_out(const struct options *options);
 int case_swap_out_clean(const struct options *options);
 int case_overcommit(const struct options *options);
 int case_metadata(const struct options *options);
+int case_policy(const struct options *options);
 int case_share_merge(const struct options *options);
 int case_share_scattered(const struct options *options);
 int case_share_scan(const struct options *options);

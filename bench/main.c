@@ -40,6 +40,7 @@ static const struct {
 	{ "overcommit", case_overcommit,
 	  "a Zipf workload on 1 to 3 times the budget" },
 	{ "metadata", case_metadata, "the library's own memory" },
+	{ "policy", case_policy, "a decision for 10 to 1,000 VMs" },
 	{ "share-merge", case_share_merge,
 	  "sharing two guests' equal pages, in the same order" },
 	{ "share-scattered", case_share_scattered,

@@ -422,12 +422,15 @@ int case_swap_out(const struct options *options);
 int case_swap_out_clean(const struct options *options);
 int case_overcommit(const struct options *options);
 int case_metadata(const struct options *options);
-int case_policy(const struct options *options);
 int case_share_merge(const struct options *options);
 int case_share_scattered(const struct options *options);
 int case_share_scan(const struct options *options);
 int case_share_break(const struct options *options);
 int case_share_converge(const struct options *options);
 int case_share_slowdown(const struct options *options);
+int case_policy(const struct options *options);
+int case_balloon_inflate(const struct options *options);
+int case_balloon_inflate_huge(const struct options *options);
+int case_balloon_deflate(const struct options *options);
 
 #endif /* OVC_BENCH_H */

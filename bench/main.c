@@ -40,7 +40,6 @@ static const struct {
 	{ "overcommit", case_overcommit,
 	  "a Zipf workload on 1 to 3 times the budget" },
 	{ "metadata", case_metadata, "the library's own memory" },
-	{ "policy", case_policy, "a decision for 10 to 1,000 VMs" },
 	{ "share-merge", case_share_merge,
 	  "sharing two guests' equal pages, in the same order" },
 	{ "share-scattered", case_share_scattered,
@@ -51,6 +50,13 @@ static const struct {
 	  "the time until four guests share what they can" },
 	{ "share-slowdown", case_share_slowdown,
 	  "a guest's work while equal pages are looked for" },
+	{ "policy", case_policy, "a decision for 10 to 1,000 VMs" },
+	{ "balloon-inflate", case_balloon_inflate,
+	  "dropping what a guest's balloon takes, 4 KiB here and there" },
+	{ "balloon-inflate-huge", case_balloon_inflate_huge,
+	  "dropping whole 2 MiB that a guest reports free" },
+	{ "balloon-deflate", case_balloon_deflate,
+	  "giving back from the balloon, and touching again" },
 };
 
 #define NR_CASES (sizeof(cases) / sizeof(cases[0]))

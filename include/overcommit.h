@@ -283,6 +283,24 @@ int ovc_host_set_share(struct ovc_host *host, uint32_t mode, uint32_t cpu);
 
 /* ---- VM -------------------------------------------------------------- */
 
+/* What a guest says of itself: the tags of virtio-balloon's statistics. */
+enum ovc_balloon_tag {
+	OVC_BALLOON_S_SWAP_IN = 0,	/* bytes */
+	OVC_BALLOON_S_SWAP_OUT = 1,	/* bytes */
+	OVC_BALLOON_S_MAJFLT = 2,	/* major faults */
+	OVC_BALLOON_S_MINFLT = 3,	/* minor faults */
+	OVC_BALLOON_S_MEMFREE = 4,	/* bytes unused */
+	OVC_BALLOON_S_MEMTOT = 5,	/* bytes in all */
+	OVC_BALLOON_S_AVAIL = 6,	/* bytes to be had without swapping */
+	OVC_BALLOON_S_CACHES = 7,	/* bytes of file caches */
+	OVC_BALLOON_S_HTLB_PGALLOC = 8, /* hugetlb pages allocated */
+	OVC_BALLOON_S_HTLB_PGFAIL = 9,	/* and not to be had */
+	OVC_BALLOON_S_NR = 10,
+};
+
+/* A figure that nobody told. */
+#define OVC_UNKNOWN UINT64_MAX
+
 /* ovc_vm_options.flags */
 
 /* Do not preallocate the swap file, and give the space of freed slots back to
@@ -371,6 +389,20 @@ struct ovc_vm_stats {
 	uint64_t broken_bytes;	/* of these, what is private again */
 	uint64_t volatile_bytes; /* looked at, and written since the last pass */
 	uint64_t spared_bytes; /* dropped unwritten: the swap had them already */
+
+	uint64_t ballooned;	    /* bytes in the balloon now */
+	uint64_t balloon_target;    /* bytes that should be */
+	uint64_t balloon_reached;   /* bytes that the driver says there are */
+	uint64_t inflated_bytes;    /* all that was ever given */
+	uint64_t deflated_bytes;    /* of these, what was asked back */
+	uint64_t deflated_by_touch; /* bytes of them that were touched instead,
+				       as far as faults are tracked */
+	uint64_t reported_bytes;    /* ever reported free */
+	uint64_t balloon_refused; /* frames refused: no page of the VM, pinned,
+				     or taken back and not in the balloon */
+	uint64_t huge_broken;	  /* pages of 2 MiB that donations broke */
+	uint64_t guest[OVC_BALLOON_S_NR]; /* by enum ovc_balloon_tag, or
+					     OVC_UNKNOWN */
 };
 
 /*
@@ -417,7 +449,7 @@ struct ovc_region_options {
 	void *addr;
 	size_t len; /* up to 1 TiB */
 
-	uint64_t gpa; /* guest physical address, for reports */
+	uint64_t gpa; /* guest physical address: finds the balloon's frames */
 
 	/* The memfd, above 0, of which `addr` maps `memfd_offset` onwards;
 	 * the library duplicates it. 0: private anonymous memory. */
@@ -462,6 +494,168 @@ int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags);
  * [any]
  */
 int ovc_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *stats);
+
+/* ---- Balloon --------------------------------------------------------- */
+
+/*
+ * What the virtio-balloon device of a VMM calls: see docs/balloon.md. All of these may
+ * be called from any thread; none while a region of the VM is being removed. Frames
+ * are guest frame numbers of 4 KiB (guest physical address / 4096) as the driver
+ * sends them, in any order; ovc_region_options.gpa says where a region's begin.
+ * What the guest sends need not be checked: a frame that is no page of the VM is
+ * refused, counted, and never touched.
+ */
+
+/* What came of a donation, in pages unless it says otherwise; set by the call. */
+struct ovc_donation {
+	size_t size; /* set by the caller */
+
+	uint64_t given;	  /* dropped now */
+	uint64_t again;	  /* were in the balloon already, or sent twice */
+	uint64_t pinned;  /* refused: pinned */
+	uint64_t outside; /* refused: no page of the VM's regions */
+	uint64_t failed;  /* kept: the kernel did not drop them */
+	uint64_t huge;	  /* pages of 2 MiB that this broke */
+	uint64_t freed;	  /* bytes that had been in memory (while faults are not
+			     tracked: all that was given) */
+};
+
+/*
+ * The guest put frames into its balloon: they are dropped at once, and read as zero
+ * later. Frames that are refused do not hinder the others. `result` may be NULL.
+ *  -EINVAL  vm is NULL; pfns is NULL and nr is not 0; result->size is too small
+ *  -ENOMEM, or another errno: some frames could not be dropped and are the
+ *           guest's still; the others are done
+ * [any]
+ */
+int ovc_vm_balloon_inflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
+			   struct ovc_donation *result);
+
+/* Memory of this process. */
+struct ovc_range {
+	void *addr;
+	size_t len;
+};
+
+/*
+ * Free page reporting, free page hinting: the guest does not use the ranges now, and
+ * may touch them any time. They are dropped and not counted as ballooned. Only whole
+ * pages of 4 KiB are; a range of whole 2 MiB breaks no huge page.
+ * Errors are those of ovc_vm_balloon_inflate(). [any]
+ */
+int ovc_vm_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
+			  size_t nr, struct ovc_donation *result);
+
+/* What came of a deflation, in pages; set by the call. */
+struct ovc_deflation {
+	size_t size; /* set by the caller */
+
+	uint64_t taken;	  /* are the guest's again */
+	uint64_t refused; /* were not in the balloon: never given, sent twice,
+			     or touched since */
+	uint64_t outside; /* no page of the VM's regions */
+	uint64_t filled;  /* of those taken, with zeros already */
+};
+
+/*
+ * The guest takes frames back from its balloon. While faults are tracked and the
+ * budget has room, long runs (256 KiB) are filled with zeros at once, so that they cost
+ * no fault each; others are filled when they are touched. `result` may be NULL.
+ *  -EINVAL  vm is NULL; pfns is NULL and nr is not 0; result->size is too small
+ * [any]
+ */
+int ovc_vm_balloon_deflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
+			   struct ovc_deflation *result);
+
+/* ovc_balloon_options.flags */
+
+/* The guest has a driver, which follows the target. */
+#define OVC_BALLOON_DRIVER (1u << 0)
+
+/* VIRTIO_BALLOON_F_DEFLATE_ON_OOM was negotiated with it. */
+#define OVC_BALLOON_DEFLATE_ON_OOM (1u << 1)
+
+struct ovc_balloon_options {
+	size_t size; /* sizeof(struct ovc_balloon_options) */
+
+	uint32_t flags; /* OVC_BALLOON_* */
+
+	/* The most that the balloon may be asked to hold, in percent of the
+	 * VM's memory, 1 to 90. Default: 65. */
+	uint32_t cap;
+};
+
+/*
+ * Says what the guest's driver can do: when features were negotiated and, with no
+ * OVC_BALLOON_DRIVER (NULL options: the same), when the device was reset. Without a
+ * driver the target is 0, the balloon is empty and the guest's statistics are unknown.
+ *  -EINVAL  vm is NULL; an option is out of range or of an unknown size;
+ *           DEFLATE_ON_OOM without DRIVER
+ * [any]
+ */
+int ovc_vm_balloon_set(struct ovc_vm *vm,
+		       const struct ovc_balloon_options *options);
+
+/*
+ * A descriptor that polls readable when the target has changed, until
+ * ovc_vm_balloon_target() is called. It belongs to the VM and ends with it.
+ *  -EINVAL  vm is NULL
+ *  -EMFILE, -ENFILE, -ENOMEM as the kernel gives them
+ * [any]
+ */
+int ovc_vm_balloon_fd(struct ovc_vm *vm);
+
+/*
+ * Bytes that the balloon should hold now: what goes into the device's `num_pages`,
+ * times 4096. 0 without a driver.
+ *  -EINVAL  vm or bytes is NULL
+ * [any]
+ */
+int ovc_vm_balloon_target(struct ovc_vm *vm, uint64_t *bytes);
+
+/*
+ * The VMM's own target: the balloon is to hold at least that, whatever the policy
+ * wants; 0 takes it back. It lasts until the driver goes or the guest is out of memory.
+ *  -EINVAL  vm is NULL; bytes is no multiple of 4096, or over the cap
+ *  -ENODEV  the guest has no driver
+ * [any]
+ */
+int ovc_vm_balloon_ask(struct ovc_vm *vm, uint64_t bytes);
+
+/*
+ * Bytes that the driver says its balloon holds: the device's `actual`, times 4096.
+ *  -EINVAL  vm is NULL; bytes is no multiple of 4096
+ *  -ENODEV  the guest has no driver
+ * [any]
+ */
+int ovc_vm_balloon_reached(struct ovc_vm *vm, uint64_t bytes);
+
+/* One of the guest's statistics; virtio's struct is packed, this one is not. */
+struct ovc_balloon_stat {
+	uint16_t tag;	/* enum ovc_balloon_tag; others are ignored */
+	uint64_t value; /* OVC_UNKNOWN: not known */
+};
+
+/*
+ * The guest's statistics, those that the driver sent; others stay as they were.
+ *  -EINVAL  vm is NULL; stats is NULL and nr is not 0; they contradict each
+ *           other (more free, available or cached than there is): all are left out
+ *  -ENODEV  the guest has no driver
+ * [any]
+ */
+int ovc_vm_balloon_stats(struct ovc_vm *vm,
+			 const struct ovc_balloon_stat *stats, size_t nr);
+
+/*
+ * Deflate on OOM: the guest is out of memory and wants `bytes` of its balloon back (a
+ * multiple of 4096 or the next one). The target is at once no more than what is left
+ * then; *pages is how many frames the driver may let go.
+ *  -EINVAL   vm or pages is NULL; bytes is 0
+ *  -ENODEV   the guest has no driver
+ *  -ENOTSUP  deflate on OOM was not negotiated
+ * [any]
+ */
+int ovc_vm_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages);
 
 /* ---- Ranges ---------------------------------------------------------- */
 

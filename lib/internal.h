@@ -19,6 +19,7 @@
  *   lay        map pages of the store where a guest has its memory; a page that
  *              lies so may be SHARED, or anything else
  *   fold       put ordinary memory in the place of pages that are laid
+ *   frame      a page as its guest counts it; those in its balloon it gave away
  *   hold       keep one page of a read-ahead window back, so that its touch tells
  *              that the guest got there
  *
@@ -120,10 +121,26 @@ struct ovc_region {
 	/* for sharing; see share.c */
 	uint64_t number;	/* of its first page, unique in the host */
 	_Atomic uint8_t *marks; /* OVC_MARK_* of each page; set with control */
-	bool mappable;		/* pages of the store may be mapped into it */
-	unsigned map_flags;	/* OVC_MAP_*, for mappings made anew */
-	uint64_t mapped_from;	/* the first that ever was; UINT64_MAX: none */
+	_Atomic uint64_t *_Atomic frames; /* in the balloon: frames.h */
+	bool mappable;	      /* pages of the store may be mapped into it */
+	unsigned map_flags;   /* OVC_MAP_*, for mappings made anew */
+	uint64_t mapped_from; /* the first that ever was; UINT64_MAX: none */
 	_Atomic uint32_t *_Atomic promises; /* of each piece: promise.c */
+};
+
+/* A guest's balloon: balloon.c; which frames are in it: frames.h. */
+struct ovc_vm_balloon {
+	pthread_mutex_t lock; /* of what is not atomic; behind all others */
+	bool driver, on_oom;
+	uint32_t cap;		/* percent of the VM's memory */
+	uint64_t wanted, asked; /* bytes: by the policy, by the VMM */
+	int fd;			/* eventfd: the target changed; -1: none yet */
+	uint64_t guest[OVC_BALLOON_S_NR]; /* as its guest says, or unknown */
+	_Atomic uint64_t target, reached; /* bytes */
+	/* pages: now; all in all */
+	_Atomic uint64_t held;
+	_Atomic uint64_t inflated, deflated, touched, reported, refused;
+	_Atomic uint64_t huge; /* of 2 MiB, that were broken */
 };
 
 #define OVC_MARK_SEEN	1  /* looked at before */
@@ -143,7 +160,7 @@ struct ovc_vm {
 	_Atomic uint64_t limit; /* pages, 0: none */
 	struct ovc_region *regions[OVC_MAX_REGIONS];
 	unsigned nr_regions, hand;
-	uint64_t configured; /* pages */
+	_Atomic uint64_t configured; /* pages; set with control */
 	_Atomic uint64_t resident, staged, swapped, poisoned,
 		pinned; /* pages */
 	/* pages that the store has, and those of them that are mapped */
@@ -156,6 +173,7 @@ struct ovc_vm {
 	pthread_mutex_t pinning;
 	_Atomic bool starved; /* a fault found no memory */
 	_Atomic bool leaving; /* no budget any more: all comes back */
+	struct ovc_vm_balloon balloon;
 	struct ovc_counters count;
 	struct ovc_hist latency;
 	/* swap-out failing: not tried again before this time */

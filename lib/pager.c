@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "frames.h"
 #include "memory/memory.h"
 #include "promise.h"
 #include "store/shared.h"
@@ -232,6 +233,7 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
+	ovc_frames_touched(r, idx);
 	slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
 			       OVC_NO_SLOT);
 	if (slot != OVC_NO_SLOT)
@@ -255,6 +257,9 @@ static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
 				  uint64_t w, bool write, bool ahead,
 				  struct ovc_touched *t, bool *again)
 {
+	/* What the guest gave away it has to ask for. */
+	if (ahead && ovc_frames_has(r, idx))
+		return OVC_TOUCH_WAIT;
 	if (!charge_in(r, ahead))
 		return OVC_TOUCH_STARVED;
 	ovc_region_touch(r, idx);
@@ -263,6 +268,7 @@ static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
+	ovc_frames_touched(r, idx);
 	if (ovc_memory_of(r, idx)->zero(r, idx, 1, write)) {
 		ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
 		ovc_uncharge(r->vm->host, 1);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "domain.h"
+#include "donate.h"
 #include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
@@ -139,120 +139,6 @@ static void give_up_slot(struct ovc_region *r, uint64_t idx)
 
 /* ---- discard ------------------------------------------------------------ */
 
-/* A page that was DROPPING is gone; what it named of the store, it names no more. */
-static void end_dropped(struct ovc_region *r, uint64_t idx)
-{
-	uint64_t page = ovc_word_value(atomic_load(&r->words[idx]));
-
-	ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
-	if (!page)
-		return;
-	atomic_fetch_sub(&r->vm->shared, 1);
-	atomic_fetch_sub(&r->vm->mapped, 1);
-	ovc_domain_unref(r->vm, page);
-}
-
-/* It could not be dropped: the guest keeps it. */
-static void end_undropped(struct ovc_region *r, uint64_t idx)
-{
-	uint64_t page = ovc_word_value(atomic_load(&r->words[idx]));
-	enum ovc_action action;
-
-	ovc_page_end(&r->words[idx], OVC_EV_UNWRITTEN, 0, &action);
-	if (page)
-		ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
-	else
-		ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
-}
-
-/* Frees nr pages that are DROPPING, of which the guest had `resident`. */
-static int drop_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		    uint64_t *resident)
-{
-	int error = nr ? ovc_memory_discard(r, idx, nr) : 0;
-
-	for (uint64_t i = idx; i < idx + nr; i++) {
-		if (error)
-			end_undropped(r, i);
-		else
-			end_dropped(r, i);
-	}
-	if (!error) {
-		atomic_fetch_sub(&r->vm->resident, *resident);
-		ovc_uncharge(r->vm->host, *resident);
-	}
-	*resident = 0;
-	return error;
-}
-
-/* The slot that a staged page had is of no more use to anyone. */
-static void forget_slot(struct ovc_region *r, uint64_t pos)
-{
-	uint64_t slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
-					OVC_NO_SLOT);
-
-	if (slot != OVC_NO_SLOT)
-		ovc_swap_free(r->vm->swap, slot);
-}
-
-/* What a page named that nobody needs any more: a slot, or a page of the store. */
-static void free_home(struct ovc_vm *vm, enum ovc_state was, uint64_t value)
-{
-	if (was == OVC_STORED) {
-		atomic_fetch_sub(&vm->shared, 1);
-		ovc_domain_unref(vm, value);
-		return;
-	}
-	atomic_fetch_sub(&vm->swapped, 1);
-	ovc_swap_free(vm->swap, value);
-}
-
-/*
- * Discards one page. True: it is DROPPING now, and the caller must drop it with
- * the rest of its run.
- */
-static bool discard_one(struct ovc_region *r, uint64_t idx, bool *resident,
-			bool *busy)
-{
-	struct ovc_vm *vm = r->vm;
-	uint64_t w = atomic_load(&r->words[idx]);
-	uint64_t value = ovc_word_value(w), keep = 0;
-	enum ovc_state s = ovc_word_state(w);
-
-	*resident = s == OVC_RESIDENT || s == OVC_CLEAN;
-	*busy = true;
-	if (ovc_word_transient(w))
-		return false;
-	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
-	    s == OVC_SHARED)
-		keep = value;
-	switch (ovc_page_try(&r->words[idx], &w, OVC_EV_DISCARD, keep)) {
-	case OVC_ACT_DROP:
-		*busy = false;
-		if (s == OVC_CLEAN)
-			ovc_swap_free(vm->swap, value);
-		if (s == OVC_POISONED) {
-			/* There is nothing behind it to drop. */
-			ovc_memory_mend(r, idx);
-			atomic_fetch_sub(&vm->poisoned, 1);
-			ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
-			return false;
-		}
-		return true;
-	case OVC_ACT_FREE:
-		free_home(vm, s, value);
-		*busy = false;
-		return false;
-	case OVC_ACT_NONE:
-		if (s == OVC_STAGED)
-			forget_slot(r, value);
-		*busy = false;
-		return false;
-	default:
-		return false; /* it moved: look again */
-	}
-}
-
 static bool any_pinned(const struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	for (uint64_t i = idx; i < idx + nr; i++)
@@ -261,57 +147,15 @@ static bool any_pinned(const struct ovc_region *r, uint64_t idx, uint64_t nr)
 	return false;
 }
 
-static int discard_tracked(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	uint64_t from = idx, had = 0;
-	unsigned round = 0;
-	int error = 0, e;
-
-	for (uint64_t i = idx; i < idx + nr; round++) {
-		bool resident, busy, run = discard_one(r, i, &resident, &busy);
-
-		if (run) {
-			had += resident;
-			i++;
-			continue;
-		}
-		e = drop_run(r, from, i - from, &had);
-		error = error ? error : e;
-		if (busy)
-			ovc_host_pause(r->vm->host, round);
-		else
-			i++;
-		from = i;
-	}
-	e = drop_run(r, from, idx + nr - from, &had);
-	return error ? error : e;
-}
-
-/* Tracking begins under control: what it adopts is not dropped meanwhile. */
-static bool discard_untracked(struct ovc_region *r, uint64_t idx, uint64_t nr,
-			      int *error)
-{
-	struct ovc_host *host = r->vm->host;
-	bool untracked;
-
-	ovc_control_lock(host);
-	untracked = !atomic_load(&r->tracked);
-	if (untracked)
-		*error = ovc_memory_discard(r, idx, nr);
-	ovc_control_unlock(host);
-	return untracked;
-}
-
 static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
-	int error = 0;
+	struct ovc_run run = { .idx = idx, .nr = nr };
+	struct ovc_donated done = { 0 };
 
 	if (any_pinned(r, idx, nr))
 		return ovc_fail(-EBUSY, "discard: a page of the range is "
 					"pinned; unpin it first");
-	if (!atomic_load(&r->tracked) && discard_untracked(r, idx, nr, &error))
-		return error;
-	return discard_tracked(r, idx, nr);
+	return ovc_donate(r, &run, 1, OVC_DISCARDED, &done);
 }
 
 int ovc_range_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -446,7 +290,7 @@ int ovc_range_overwrite(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			continue;
 		if (ovc_page_try(&r->words[i], &w, OVC_EV_DISCARD, 0) ==
 		    OVC_ACT_FREE)
-			free_home(r->vm, s, value);
+			ovc_drop_home(r->vm, s, value);
 		/* else it is being read already: nothing to spare */
 	}
 	return 0;
@@ -612,7 +456,7 @@ int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
 static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
 {
 	uint64_t w = atomic_load(&r->words[idx]);
-	bool freed, busy;
+	bool busy;
 
 	switch (ovc_word_state(w)) {
 	case OVC_EMPTY:
@@ -636,12 +480,13 @@ static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
 			give_up_slot(r, idx); /* it was just coming in */
 			return 0;
 		}
-		if (discard_one(r, idx, &freed, &busy)) {
+		if (ovc_drop_begin(r, idx, &busy)) {
 			/* It came in under our eyes; its memory is not ours
 			 * to drop, so that the word alone is finished. */
-			end_dropped(r, idx);
-			atomic_fetch_sub(&r->vm->resident, freed);
-			ovc_uncharge(r->vm->host, freed);
+			bool had = ovc_drop_end(r, idx);
+
+			atomic_fetch_sub(&r->vm->resident, had);
+			ovc_uncharge(r->vm->host, had);
 			return 0;
 		}
 		if (!busy)

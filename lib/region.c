@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frames.h"
 #include "internal.h"
 #include "memory/memory.h"
 #include "meta.h"
@@ -286,6 +287,7 @@ void ovc_region_free(struct ovc_region *r)
 	atomic_fetch_sub(&r->vm->host->tables,
 			 pages * OVC_PAGE + marks * MARKS);
 	ovc_promise_free(r);
+	ovc_frames_free(r);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));
@@ -329,6 +331,7 @@ static void adopt(struct ovc_region *r, uint64_t idx)
 			return; /* it came by a fault, and was counted */
 	} while (ovc_page_try(&r->words[idx], &w, OVC_EV_ADOPT, 0) ==
 		 OVC_ACT_BUG);
+	ovc_frames_touched(r, idx);
 	ovc_charge_force(r->vm, 1);
 	atomic_fetch_add(&r->vm->resident, 1);
 }

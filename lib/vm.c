@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "balloon.h"
 #include "domain.h"
 #include "host.h"
 #include "internal.h"
@@ -130,6 +131,7 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 
 static void free_vm(struct ovc_vm *vm)
 {
+	ovc_balloon_end(vm);
 	pthread_mutex_destroy(&vm->pinning);
 	ovc_meta_free(vm);
 }
@@ -143,6 +145,7 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	if (!vm)
 		return ovc_fail(-ENOMEM, "vm: out of memory");
 	pthread_mutex_init(&vm->pinning, NULL);
+	ovc_balloon_init(vm);
 	vm->host = host;
 	vm->swap_size = o->swap_size;
 	vm->sparse = o->flags & OVC_VM_SPARSE_SWAP;

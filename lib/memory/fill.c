@@ -174,18 +174,3 @@ void ovc_memory_stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		ovc_memory_of(r, t[i].idx)->stage(r, t + i, n);
 	}
 }
-
-int ovc_memory_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	int error = 0;
-
-	for (uint64_t i = 0, n; i < nr && !error; i += n) {
-		const struct ovc_memory *m = ovc_memory_of(r, idx + i);
-
-		for (n = 1; i + n < nr; n++)
-			if (ovc_memory_of(r, idx + i + n) != m)
-				break;
-		error = m->discard(r, idx + i, n);
-	}
-	return error;
-}

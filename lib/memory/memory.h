@@ -104,9 +104,17 @@ static inline const struct ovc_memory *ovc_memory_of(const struct ovc_region *r,
 	return ovc_is_laid(r, idx) ? &ovc_memory_laid : r->memory;
 }
 
-/* stage() and discard() of pages of either kind. */
+/* stage() of pages of either kind. */
 void ovc_memory_stage(struct ovc_region *r, struct ovc_taken *t, size_t nr);
-int ovc_memory_discard(struct ovc_region *r, uint64_t idx, uint64_t nr);
+
+/* Pages in a row, all of them laid or none. */
+struct ovc_run {
+	uint64_t idx, nr;
+	int error; /* out */
+};
+
+/* discard() of many runs, in any order. [any] */
+void ovc_memory_discard(struct ovc_region *r, struct ovc_run *runs, size_t nr);
 
 /*
  * Lays nr pages of the store, from `page` on, over pages that are the caller's and

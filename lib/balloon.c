@@ -593,6 +593,21 @@ int ovc_balloon_guest_stats(struct ovc_vm *vm,
 	return driver ? error : no_driver("balloon_stats", vm);
 }
 
+void ovc_balloon_tell(struct ovc_vm *vm, struct ovc_policy_vm *to)
+{
+	struct ovc_vm_balloon *b = &vm->balloon;
+
+	pthread_mutex_lock(&b->lock);
+	to->flags |= b->driver ? OVC_POLICY_VM_BALLOON : 0;
+	to->ballooned = atomic_load(&b->held) * OVC_PAGE;
+	to->balloon_target = atomic_load(&b->target);
+	to->balloon_reached = atomic_load(&b->reached);
+	to->guest_free = b->guest[OVC_BALLOON_S_MEMFREE];
+	to->guest_available = b->guest[OVC_BALLOON_S_AVAIL];
+	to->guest_total = b->guest[OVC_BALLOON_S_MEMTOT];
+	pthread_mutex_unlock(&b->lock);
+}
+
 void ovc_balloon_fill_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 {
 	struct ovc_vm_balloon *b = &vm->balloon;

@@ -39,6 +39,8 @@ int ovc_balloon_guest_stats(struct ovc_vm *vm,
 			    const struct ovc_balloon_stat *stats, size_t nr);
 int ovc_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages);
 
+/* What the policy has to know of it. */
+void ovc_balloon_tell(struct ovc_vm *vm, struct ovc_policy_vm *to);
 void ovc_balloon_fill_stats(struct ovc_vm *vm, struct ovc_vm_stats *s);
 
 #endif

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "govern.h"
 #include "host.h"
 #include "internal.h"
 #include "memory/memory.h"
@@ -59,6 +60,10 @@ bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 	}
 	if (limit &&
 	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr > limit)
+		return false;
+	if (atomic_load_explicit(&vm->throttled, memory_order_relaxed) &&
+	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr >
+		    atomic_load(&vm->entitled))
 		return false;
 	used = atomic_fetch_add(&host->used, nr) + nr;
 	if (used > atomic_load(&host->allowed)) {
@@ -308,6 +313,7 @@ static void open_laid_uffd(struct ovc_host *host)
 			"the kernel has no write protection of shmem");
 	ovc_fd_close(host->laid_uffd);
 	host->laid_uffd = -1;
+	host->mappings_may = host->mappings_most = 0;
 }
 
 static int open_uffd(struct ovc_host *host, int given)
@@ -499,6 +505,9 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 
 	if (error)
 		return error;
+	error = ovc_govern_create(o, &host->govern);
+	if (error)
+		return error;
 	error = ovc_pagemap_open(&host->pagemap,
 				 !(host->without & OVC_FEATURE_PAGEMAP_SCAN));
 	if (error)
@@ -543,6 +552,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 		ovc_notify_post(host->reclaim_wake);
 	ovc_share_destroy(&host->share);
 	ovc_reclaim_destroy(&host->reclaim);
+	ovc_govern_destroy(&host->govern);
 	for (unsigned i = 0; i < host->nr_faulters; i++)
 		ovc_faulter_destroy(&host->faulters[i]);
 	ovc_meta_free(atomic_load(&host->map));
@@ -602,6 +612,7 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->mappings_may = share_mappings(o->share_mappings);
 	host->mappings_most = host->mappings_may;
 	ovc_host_share(host, o->share, o->share_cpu);
+	atomic_store(&host->share_factor, 1);
 	host->event = o->event;
 	host->log = o->log;
 	host->opaque = o->opaque;

@@ -14,6 +14,7 @@ void ovc_host_step(struct ovc_host *host); /* dispatch mode */
 /* These take control themselves. */
 int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 		 struct ovc_vm **vmp);
+int ovc_vm_entitle(struct ovc_vm *vm, uint32_t shares, uint64_t min);
 void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away);
 int ovc_vm_add(struct ovc_vm *vm, const struct ovc_region_options *o);
 int ovc_vm_remove(struct ovc_vm *vm, const void *addr, bool throw_away);

@@ -88,10 +88,13 @@
 #define OVC_MAX_FAULTERS 64   /* a host */
 #define OVC_LEFTOVER_MAX 1024 /* frames left in the ring by put_back */
 #define OVC_NO_SLOT	 UINT64_MAX /* of a ring entry */
+#define OVC_NOT_DECIDED	 UINT64_MAX /* of an entitlement */
 
 struct ovc_memory;
 struct ovc_domain; /* domain.h */
 struct ovc_share;  /* share.h */
+struct ovc_govern; /* govern.h */
+struct ovc_sample; /* sample.c */
 
 /* What went in and out, of a VM and summed for the host: pages, relaxed. */
 struct ovc_counters {
@@ -158,6 +161,16 @@ struct ovc_vm {
 	bool sparse;
 	uint64_t swap_size;	/* as asked for, bytes; 0: follow the regions */
 	_Atomic uint64_t limit; /* pages, 0: none */
+	uint64_t id;		/* no other of the host ever has the same */
+	_Atomic uint32_t shares;
+	_Atomic uint64_t min; /* pages, guaranteed */
+	/* By the policy: pages that it should hold, or OVC_NOT_DECIDED; whether it
+	 * waits for memory of its own beyond that; pages to come down to by force
+	 * (with control), UINT64_MAX for none. See govern.c. */
+	_Atomic uint64_t entitled;
+	_Atomic bool throttled;
+	uint64_t goal, told_swap_in;
+	struct ovc_sample *sample; /* with control */
 	struct ovc_region *regions[OVC_MAX_REGIONS];
 	unsigned nr_regions, hand;
 	_Atomic uint64_t configured; /* pages; set with control */
@@ -282,6 +295,10 @@ struct ovc_host {
 	_Atomic bool solo; /* fault thread 0 serves alone: see fault.c */
 	struct ovc_reclaim *reclaim;
 	struct ovc_streams streams;
+
+	struct ovc_govern *govern;
+	uint64_t next_vm_id;
+	_Atomic uint32_t share_factor; /* times share_cpu */
 
 	struct ovc_share *share;
 	struct ovc_shared *store; /* made when it is first needed */

@@ -8,9 +8,11 @@
 
 #include "balloon.h"
 #include "domain.h"
+#include "govern.h"
 #include "host.h"
 #include "internal.h"
 #include "range.h"
+#include "sample.h"
 #include "share.h"
 #include "store/shared.h"
 
@@ -97,6 +99,25 @@ static int check_stats(const char *what, const void *stats, size_t least)
 
 #define FEATURES_ALL ((1u << 12) - 1)
 
+static int check_policy(const struct ovc_host_options *o)
+{
+	const struct ovc_policy *p = o->policy;
+
+	if (p && (p->size != sizeof(*p) || !p->state_bytes || !p->start ||
+		  !p->decide))
+		return ovc_fail(-EINVAL,
+				"host_create: policy->size is not that of the "
+				"struct, or state_bytes, start or decide is "
+				"NULL");
+	if (o->policy_period &&
+	    (o->policy_period < 10 || o->policy_period > 60000))
+		return ovc_fail(-EINVAL,
+				"host_create: policy_period of %u ms is not "
+				"within 10 and 60,000",
+				o->policy_period);
+	return 0;
+}
+
 static int check_share(const char *what, uint32_t mode, uint32_t cpu)
 {
 	if (mode > OVC_SHARE_ALWAYS)
@@ -141,6 +162,8 @@ int ovc_host_create(const struct ovc_host_options *options,
 				"descriptor",
 				o.userfaultfd);
 	error = check_share("host_create", o.share, o.share_cpu);
+	if (!error)
+		error = check_policy(&o);
 	return error ? error : ovc_host_build(&o, hostp);
 }
 
@@ -201,6 +224,13 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	if (host->store)
 		s->store_bytes = ovc_shared_used(host->store) * OVC_PAGE;
 	s->share_mappings_limit = host->mappings_may;
+	s->policy_state = ovc_govern_state(host);
+	s->decisions = ovc_govern_decisions(host);
+	for (unsigned i = 0; i < host->end; i++)
+		s->guaranteed_bytes +=
+			host->vms[i] ?
+				atomic_load(&host->vms[i]->min) * OVC_PAGE :
+				0;
 	s->metadata = ovc_host_metadata(host);
 	ovc_control_unlock(host);
 	untracked = resident > tracked ? resident - tracked : 0;
@@ -221,6 +251,7 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	s->put_back_bytes = atomic_load(&c->put_back) * OVC_PAGE;
 	s->readahead_bytes = atomic_load(&c->readahead) * OVC_PAGE;
 	s->features = host->features;
+	s->promised_bytes = atomic_load(&host->promised) * OVC_PAGE;
 	s->tracked = atomic_load(&host->tracked);
 	s->fault_threads = ovc_host_dispatched(host) ? 0 : host->nr_faulters;
 	s->fault_p50_ns = ovc_hist_quantile(&host->latency, 0.5);
@@ -316,6 +347,22 @@ static int check_limit(const char *what, uint64_t limit)
 	return 0;
 }
 
+static int check_shares(const char *what, uint32_t shares, uint64_t min,
+			uint64_t limit)
+{
+	if (shares > 1000000)
+		return ovc_fail(-EINVAL,
+				"%s: shares %u are more than 1,000,000", what,
+				shares);
+	if (limit && min > limit)
+		return ovc_fail(-EINVAL,
+				"%s: min of %llu MiB is above the limit of "
+				"%llu MiB",
+				what, (unsigned long long)min >> 20,
+				(unsigned long long)limit >> 20);
+	return 0;
+}
+
 int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 		  struct ovc_vm **vmp)
 {
@@ -350,6 +397,8 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 				strlen(o.domain));
 	error = check_limit("vm_create", o.limit);
 	if (!error)
+		error = check_shares("vm_create", o.shares, o.min, o.limit);
+	if (!error)
 		error = check_name(o.name);
 	return error ? error : ovc_vm_build(host, &o, vmp);
 }
@@ -370,9 +419,24 @@ int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit)
 		return ovc_fail(-EINVAL, "set_limit: vm is NULL");
 	if (error)
 		return error;
+	error = check_shares("set_limit", 0, atomic_load(&vm->min) * OVC_PAGE,
+			     limit);
+	if (error)
+		return error;
 	atomic_store(&vm->limit, limit / OVC_PAGE);
 	ovc_kick_always(vm->host);
 	return 0;
+}
+
+int ovc_vm_set_shares(struct ovc_vm *vm, uint32_t shares, uint64_t min)
+{
+	int error;
+
+	if (!vm)
+		return ovc_fail(-EINVAL, "set_shares: vm is NULL");
+	error = check_shares("set_shares", shares, min,
+			     atomic_load(&vm->limit) * OVC_PAGE);
+	return error ? error : ovc_vm_entitle(vm, shares, min);
 }
 
 int ovc_vm_add_region(struct ovc_vm *vm,
@@ -401,6 +465,19 @@ int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags)
 	return ovc_vm_remove(vm, addr, flags & OVC_THROW_AWAY);
 }
 
+static void fill_entitlement(const struct ovc_vm *vm, struct ovc_vm_stats *s)
+{
+	uint64_t entitled = atomic_load(&vm->entitled);
+	bool known;
+
+	s->shares = atomic_load(&vm->shares);
+	s->throttled = atomic_load(&vm->throttled);
+	s->min = atomic_load(&vm->min) * OVC_PAGE;
+	s->entitlement = entitled == OVC_NOT_DECIDED ? s->configured :
+						       entitled * OVC_PAGE;
+	s->active = ovc_sample_active(vm, &known);
+}
+
 static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 {
 	const struct ovc_counters *c = &vm->count;
@@ -418,6 +495,7 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 		s->swap_size = ovc_swap_size(vm->swap);
 		s->swap_used = ovc_swap_used(vm->swap) * OVC_PAGE;
 	}
+	fill_entitlement(vm, s);
 	s->shared_bytes = atomic_load(&vm->shared) * OVC_PAGE;
 	refs = atomic_load(&vm->domain->refs);
 	if (refs)

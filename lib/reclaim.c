@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "govern.h"
 #include "meta.h"
 #include "memory/memory.h"
 #include "pager.h"
@@ -84,10 +85,13 @@ static uint64_t vm_need(const struct ovc_vm *vm)
 	uint64_t limit = atomic_load(&vm->limit);
 	uint64_t have = atomic_load(&vm->resident) + atomic_load(&vm->staged);
 	uint64_t margin = limit / 64 < 1024 ? limit / 64 : 1024;
+	uint64_t need = 0;
 
-	if (!limit || have + margin / 2 <= limit)
-		return 0;
-	return have + margin - limit;
+	if (limit && have + margin / 2 > limit)
+		need = have + margin - limit;
+	if (have > vm->goal && have - vm->goal > need)
+		need = have - vm->goal;
+	return need;
 }
 
 static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
@@ -172,16 +176,22 @@ void ovc_reclaim_look(struct ovc_reclaim *rc)
 	ovc_monitor_step(&rc->monitor, rc->host, ovc_now_ns());
 }
 
+static int sooner(int a, int b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
+}
+
 int ovc_reclaim_step(struct ovc_reclaim *rc)
 {
 	struct ovc_host *host = rc->host;
 	uint64_t now = ovc_now_ns(), need, freed = atomic_load(&host->used);
 	bool progress = ovc_settle_reap(rc) > 0, over = false;
 	int wait = ovc_monitor_step(&rc->monitor, host, now);
-	int watch = ovc_promise_watch(host, now);
 
-	if (watch >= 0 && (wait < 0 || watch < wait))
-		wait = watch;
+	wait = sooner(wait, ovc_promise_watch(host, now));
+	wait = sooner(wait, ovc_govern_step(host, now));
 	ovc_host_recount(host);
 	ovc_ring_advance(rc);
 	ovc_ring_collect(rc);

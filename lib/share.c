@@ -512,8 +512,11 @@ static void end_step(struct ovc_share *s)
 
 static unsigned percent_now(const struct ovc_share *s)
 {
-	unsigned most = atomic_load(&s->host->share_cpu), least;
+	unsigned most = atomic_load(&s->host->share_cpu) *
+			atomic_load(&s->host->share_factor);
+	unsigned least;
 
+	most = most < 100 ? most : 100;
 	if (!s->little)
 		return most;
 	least = (unsigned)(s->last_cpu * 100 / PASS_NS) + 1;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "domain.h"
+#include "govern.h"
 #include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
@@ -224,7 +225,8 @@ unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
 	return got;
 }
 
-unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
+static unsigned sweep(struct ovc_host *host, unsigned want, uint64_t now,
+		      bool (*may)(const struct ovc_vm *vm))
 {
 	unsigned got = 0, chunks = 8192, idle = 0;
 
@@ -233,7 +235,7 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 		unsigned some = 0;
 
 		vm = host->vms[host->hand % OVC_MAX_VMS];
-		if (vm && ovc_vm_stageable(vm, now))
+		if (vm && ovc_vm_stageable(vm, now) && may(vm))
 			some = ovc_stage_vm(vm, want - got, &chunks);
 		got += some;
 		/* A VM is left when its lap is done or it has nothing. */
@@ -246,6 +248,25 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 			idle = some ? 0 : idle + 1;
 		}
 	}
+	return got;
+}
+
+static bool is_over(const struct ovc_vm *vm)
+{
+	return ovc_vm_is_over(vm);
+}
+
+static bool is_not_guaranteed(const struct ovc_vm *vm)
+{
+	return ovc_vm_has_more_than_min(vm);
+}
+
+unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
+{
+	unsigned got = sweep(host, want, now, is_over);
+
+	if (got < want)
+		got += sweep(host, want - got, now, is_not_guaranteed);
 	return got;
 }
 
@@ -410,7 +431,8 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 	while (waiting > stay && got + n < want &&
 	       ovc_ring_room(host) > OVC_CHUNK && probation_pop(rc, &r, &one)) {
 		waiting--;
-		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now))
+		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now) ||
+		    !ovc_vm_has_more_than_min(r->vm))
 			continue;
 		if (n == OVC_CHUNK || (n && r != last)) {
 			got += stage_scattered(last, idx, n);

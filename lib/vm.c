@@ -13,12 +13,15 @@
 
 #include "balloon.h"
 #include "domain.h"
+#include "govern.h"
 #include "host.h"
 #include "internal.h"
 #include "meta.h"
+#include "sample.h"
 #include "share.h"
 
-#define MIB ((uint64_t)1 << 20)
+#define MIB	   ((uint64_t)1 << 20)
+#define OVC_SHARES 1000
 
 static void set_files(struct ovc_host *host, unsigned index, int fd)
 {
@@ -123,7 +126,9 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	if (error)
 		return ovc_fail(error, "vm: no domain for it: %s",
 				strerror(-error));
-	error = open_swap(vm, o);
+	error = ovc_govern_admit(host, NULL, o->min, "vm");
+	if (!error)
+		error = open_swap(vm, o);
 	if (error)
 		ovc_domain_leave(host, &vm->domain);
 	return error;
@@ -133,6 +138,7 @@ static void free_vm(struct ovc_vm *vm)
 {
 	ovc_balloon_end(vm);
 	pthread_mutex_destroy(&vm->pinning);
+	ovc_sample_end(vm);
 	ovc_meta_free(vm);
 }
 
@@ -152,12 +158,17 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	vm->share_off = o->flags & OVC_VM_NO_SHARE;
 	vm->share_zero_off = o->flags & OVC_VM_NO_ZERO_SHARE;
 	atomic_store(&vm->limit, o->limit / OVC_PAGE);
+	atomic_store(&vm->shares, o->shares ? o->shares : OVC_SHARES);
+	atomic_store(&vm->min, o->min / OVC_PAGE);
+	atomic_store(&vm->entitled, OVC_NOT_DECIDED);
+	vm->goal = UINT64_MAX;
 	ovc_control_lock(host);
 	error = build(vm, o);
 	if (!error) {
 		if (vm->swap)
 			set_files(host, vm->index, ovc_swap_file(vm->swap)->fd);
 		host->vms[vm->index] = vm;
+		vm->id = ++host->next_vm_id;
 		host->nr_vms++;
 		if (host->end <= vm->index)
 			host->end = vm->index + 1;
@@ -166,6 +177,21 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	ovc_control_unlock(host);
 	if (error)
 		free_vm(vm);
+	return error;
+}
+
+int ovc_vm_entitle(struct ovc_vm *vm, uint32_t shares, uint64_t min)
+{
+	struct ovc_host *host = vm->host;
+	int error;
+
+	ovc_control_lock(host);
+	error = ovc_govern_admit(host, vm, min, "set_shares");
+	if (!error) {
+		atomic_store(&vm->shares, shares ? shares : OVC_SHARES);
+		atomic_store(&vm->min, min / OVC_PAGE);
+	}
+	ovc_control_unlock(host);
 	return error;
 }
 
@@ -208,6 +234,7 @@ static int remove_at(struct ovc_vm *vm, unsigned n, bool throw_away)
 	int error;
 
 	r->leaving = true;
+	ovc_sample_forget(vm, r);
 	ovc_share_quiesce(host);
 	drop_requests(host, r);
 	error = ovc_region_untrack(r, throw_away);

@@ -105,11 +105,11 @@ struct ovc_policy_options {
 
 	/* The host's states, by the share of the budget that is free: it is
 	 * in `clear` below the first, in `soft` below the second, and so on.
-	 * 1 to 10000, each above the next. Default: 600, 400, 200, 100. */
+	 * 1 to 10000, each above the next. Default: 300, 200, 100, 50. */
 	uint32_t clear, soft, hard, low;
 
 	/* How much more must be free to leave a state than to enter it, at
-	 * most 2000. Default: 100. Under pressure soft + hysteresis of the
+	 * most 2000. Default: 50. Under pressure soft + hysteresis of the
 	 * budget is kept free. */
 	uint32_t hysteresis;
 

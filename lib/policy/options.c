@@ -9,12 +9,12 @@
 static const struct ovc_policy_options defaults = {
 	.size = sizeof(defaults),
 	.idle_tax = 7500,
-	/* ESX's, who has found a few percent of free memory to be enough. */
-	.clear = 600,
-	.soft = 400,
-	.hard = 200,
-	.low = 100,
-	.hysteresis = 100,
+	/* Half of ESX's: beside the budget there is a reserve for faults. */
+	.clear = 300,
+	.soft = 200,
+	.hard = 100,
+	.low = 50,
+	.hysteresis = 50,
 	.psi_some = 1000,
 	.psi_full = 500,
 	/* A balloon that is larger than this makes most guests swap. */

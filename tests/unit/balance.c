@@ -43,7 +43,12 @@ static void restart(void)
 static void prepare(void)
 {
 	policy = ovc_policy_builtin();
-	options = (struct ovc_policy_options){ .size = sizeof(options) };
+	options = (struct ovc_policy_options){ .size = sizeof(options),
+					       .clear = 600,
+					       .soft = 400,
+					       .hard = 200,
+					       .low = 100,
+					       .hysteresis = 100 };
 	restart();
 	snapshot = (struct ovc_policy_snapshot){
 		.size = sizeof(snapshot),

@@ -18,7 +18,15 @@ static struct ovc_policy_snapshot snapshot;
 static void prepare(void)
 {
 	pressure = (struct ovc_pressure){ 0 };
-	cr_assert_eq(ovc_policy_options_fill(NULL, &options), 0);
+	struct ovc_policy_options round =
+		(struct ovc_policy_options){ .size = sizeof(round),
+					     .clear = 600,
+					     .soft = 400,
+					     .hard = 200,
+					     .low = 100,
+					     .hysteresis = 100 };
+
+	cr_assert_eq(ovc_policy_options_fill(&round, &options), 0);
 	snapshot = (struct ovc_policy_snapshot){
 		.size = sizeof(snapshot),
 		.now = SECOND,
@@ -296,29 +304,31 @@ Test(pressure, zeros_are_the_documented_defaults)
 
 	cr_assert_eq(ovc_policy_options_fill(&o, &out), 0);
 	cr_assert_eq(out.idle_tax, 7500);
-	cr_assert_eq(out.clear, 600);
-	cr_assert_eq(out.soft, 400);
-	cr_assert_eq(out.hard, 200);
-	cr_assert_eq(out.low, 100);
+	cr_assert_eq(out.clear, 300);
+	cr_assert_eq(out.soft, 200);
+	cr_assert_eq(out.hard, 100);
+	cr_assert_eq(out.low, 50);
+	cr_assert_eq(out.hysteresis, 50);
 	cr_assert_eq(out.balloon_cap, 6500);
 	cr_assert_eq(out.samples, 100);
 	cr_assert_eq(out.sample_period, 30 * SECOND);
-	cr_assert_eq(memcmp(&out, &options, sizeof(out)), 0);
+	cr_assert_eq(ovc_policy_options_fill(NULL, &o), 0);
+	cr_assert_eq(memcmp(&out, &o, sizeof(out)), 0);
 }
 
 Test(pressure, thresholds_out_of_order_are_refused)
 {
-	refused(clear, 400);
-	refused(soft, 600);
-	refused(soft, 200);
-	refused(hard, 400);
-	refused(hard, 100);
-	refused(low, 200);
-	taken(clear, 401);
-	taken(soft, 599);
-	taken(soft, 201);
-	taken(hard, 101);
-	taken(low, 199);
+	refused(clear, 200);
+	refused(soft, 300);
+	refused(soft, 100);
+	refused(hard, 200);
+	refused(hard, 50);
+	refused(low, 100);
+	taken(clear, 201);
+	taken(soft, 299);
+	taken(soft, 101);
+	taken(hard, 51);
+	taken(low, 99);
 }
 
 Test(pressure, settings_out_of_range_are_refused)

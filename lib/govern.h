@@ -31,19 +31,25 @@ static inline uint64_t ovc_vm_held(const struct ovc_vm *vm)
 	return atomic_load(&vm->resident) + atomic_load(&vm->staged);
 }
 
-/* Does it hold more than it should? */
-static inline bool ovc_vm_is_over(const struct ovc_vm *vm)
+/* Pages that may be taken from it, beyond what it is entitled to; or, if that does not
+ * help, beyond its guarantee, as far as that fits. What is staged is as good as gone. */
+static inline uint64_t ovc_vm_over(const struct ovc_vm *vm)
 {
+	uint64_t has = atomic_load(&vm->resident);
 	uint64_t entitled = atomic_load(&vm->entitled);
 
-	return entitled == OVC_NOT_DECIDED || ovc_vm_held(vm) > entitled;
+	if (entitled == OVC_NOT_DECIDED)
+		entitled = atomic_load(&vm->min);
+	return has > entitled ? has - entitled : 0;
 }
 
-/* May it be made to hold less, if nothing else helps? */
-static inline bool ovc_vm_has_more_than_min(const struct ovc_vm *vm)
+static inline uint64_t ovc_vm_not_guaranteed(const struct ovc_vm *vm)
 {
-	return ovc_vm_held(vm) > atomic_load(&vm->min) ||
-	       atomic_load(&vm->min) > atomic_load(&vm->entitled);
+	uint64_t has = atomic_load(&vm->resident), min = atomic_load(&vm->min);
+	uint64_t entitled = atomic_load(&vm->entitled);
+
+	min = min < entitled ? min : entitled;
+	return has > min ? has - min : 0;
 }
 
 #endif

@@ -170,6 +170,7 @@ struct ovc_vm {
 	_Atomic uint64_t entitled;
 	_Atomic bool throttled;
 	uint64_t goal, told_swap_in;
+	uint64_t writing; /* pages on their way to swap; with control */
 	struct ovc_sample *sample; /* with control */
 	struct ovc_region *regions[OVC_MAX_REGIONS];
 	unsigned nr_regions, hand;

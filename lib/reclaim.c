@@ -102,7 +102,7 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 		struct ovc_vm *vm = rc->host->vms[i];
 		unsigned chunks = 8192;
 		uint64_t need = vm ? vm_need(vm) : 0;
-		uint64_t staged = need ? atomic_load(&vm->staged) : 0;
+		uint64_t staged = need ? atomic_load(&vm->staged) : 0, most;
 
 		if (!need || now < vm->retry_at)
 			continue;
@@ -110,9 +110,12 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 		if (need > OVC_STAGE_STEP)
 			need = OVC_STAGE_STEP;
 		ovc_settle_room(rc);
+		/* A limit is kept whatever is guaranteed. */
+		most = atomic_load(&vm->limit) ? UINT64_MAX :
+						 ovc_vm_not_guaranteed(vm);
+		most = most < 2 * need - staged ? most : 2 * need - staged;
 		if (staged < 2 * need && ovc_vm_stageable(vm, now))
-			ovc_stage_vm(vm, (unsigned)(2 * need - staged),
-				     &chunks);
+			ovc_stage_vm(vm, (unsigned)most, &chunks);
 		ovc_settle_vm(rc, vm, need);
 	}
 	return over;

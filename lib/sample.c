@@ -4,9 +4,9 @@
  *
  * Each period some pages are chosen at random among those that the guest has, and
  * staged one by one. A page that is touched is put back, like any that was staged: it is
- * found with its guest again at the next look. What is not touched waits in the ring, or
- * goes to swap when memory is short, where it belongs; touched there, it comes back and
- * counts as well. So there is nothing to undo at the end of a period. What was
+ * found with its guest again at the next look. What is not touched waits in the ring, and
+ * is put back at the end of the period, unless it went to swap because memory was
+ * short, where it belongs; touched there, it comes back and counts as well. What was
  * reclaimed cannot be chosen, and what comes back of it counts as used besides.
  *
  * Costs: a fault for each of these pages that is in use, and a flush of TLBs for each.
@@ -17,6 +17,7 @@
 #include "sample.h"
 
 #include "meta.h"
+#include "pager.h"
 #include "policy/working_set.h"
 #include "reclaim.h"
 
@@ -54,6 +55,19 @@ static struct ovc_sample *make(struct ovc_vm *vm, uint32_t pages)
 	s->random = ovc_now_ns() * 2 + 1;
 	vm->sample = s;
 	return s;
+}
+
+/* What was not touched goes back to where it was: samples are no way out. */
+static void give_back(struct ovc_sample *s)
+{
+	for (uint32_t i = 0; i < s->nr; i++) {
+		struct ovc_region *r = s->page[i].region;
+		struct ovc_touched t;
+
+		if (r && ovc_word_state(atomic_load(
+				 &r->words[s->page[i].idx])) == OVC_STAGED)
+			ovc_pager_touch(r, s->page[i].idx, false, true, &t);
+	}
 }
 
 /* Any page of the VM. */
@@ -141,6 +155,7 @@ void ovc_sample_step(struct ovc_vm *vm, uint64_t now, uint32_t pages,
 		if (now - s->began < period)
 			return;
 		ovc_working_set_end(&s->set);
+		give_back(s);
 	}
 	begin(vm, s, now, pages);
 }

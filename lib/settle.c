@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "govern.h"
 #include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
@@ -284,6 +285,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 	}
 	op.nr_iov = runs;
 	rc->writing += nr;
+	vm->writing += nr;
 	if (!ovc_ring_queue(rc->ring, &op))
 		ovc_bug("the reclaim ring is full", 0);
 }
@@ -397,6 +399,34 @@ void ovc_settle_flush(struct ovc_reclaim *rc)
 	ovc_settle_drops(rc);
 }
 
+/* Would the VM hold less than it is guaranteed if one page more went? */
+static bool is_guaranteed(const struct ovc_reclaim *rc, const struct ovc_vm *vm)
+{
+	uint64_t min = atomic_load(&vm->min);
+	uint64_t entitled = atomic_load(&vm->entitled), going;
+
+	if (!min)
+		return false;
+	going = vm->writing + (rc->batch_vm == vm ? rc->batch_nr : 0);
+	return ovc_vm_held(vm) <= going + (min < entitled ? min : entitled);
+}
+
+/* A page that was staged, and that is not to go. */
+static void keep(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+{
+	uint64_t w = atomic_load(&e->region->words[e->idx]), slot;
+
+	if (e->busy || !ovc_entry_named(w, pos) ||
+	    ovc_word_state(w) != OVC_STAGED ||
+	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
+		    OVC_ACT_BUG)
+		return;
+	slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(e->region->vm->swap, slot);
+	ovc_settle_put_back(rc, e, pos);
+}
+
 /* The oldest `want` pages that wait. */
 void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 {
@@ -404,8 +434,11 @@ void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 
 	while (want && s->next < s->head && rc->nr_idle > 1) {
 		uint64_t pos = s->next++ % s->cap;
+		struct ovc_entry *e = &s->entries[pos];
 
-		want -= ovc_settle_one(rc, &s->entries[pos], pos);
+		if (e->region && is_guaranteed(rc, e->region->vm))
+			keep(rc, e, pos);
+		want -= ovc_settle_one(rc, e, pos);
 	}
 	ovc_settle_flush(rc);
 }
@@ -461,6 +494,7 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 	}
 	ovc_settle_drops(rc);
 	rc->writing -= io->nr;
+	vm->writing -= io->nr;
 	OVC_COUNT(vm, swap_out, good);
 	/* Started by a caller's thread that has ended since: nothing is wrong with
 	 * the swap. */

@@ -226,7 +226,7 @@ unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
 }
 
 static unsigned sweep(struct ovc_host *host, unsigned want, uint64_t now,
-		      bool (*may)(const struct ovc_vm *vm))
+		      uint64_t (*may)(const struct ovc_vm *vm))
 {
 	unsigned got = 0, chunks = 8192, idle = 0;
 
@@ -235,8 +235,12 @@ static unsigned sweep(struct ovc_host *host, unsigned want, uint64_t now,
 		unsigned some = 0;
 
 		vm = host->vms[host->hand % OVC_MAX_VMS];
-		if (vm && ovc_vm_stageable(vm, now) && may(vm))
-			some = ovc_stage_vm(vm, want - got, &chunks);
+		if (vm && ovc_vm_stageable(vm, now)) {
+			uint64_t most = may(vm);
+
+			most = most < want - got ? most : want - got;
+			some = ovc_stage_vm(vm, (unsigned)most, &chunks);
+		}
 		got += some;
 		/* A VM is left when its lap is done or it has nothing. */
 		if (!some || vm->hand % vm->nr_regions == 0) {
@@ -251,22 +255,12 @@ static unsigned sweep(struct ovc_host *host, unsigned want, uint64_t now,
 	return got;
 }
 
-static bool is_over(const struct ovc_vm *vm)
-{
-	return ovc_vm_is_over(vm);
-}
-
-static bool is_not_guaranteed(const struct ovc_vm *vm)
-{
-	return ovc_vm_has_more_than_min(vm);
-}
-
 unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 {
-	unsigned got = sweep(host, want, now, is_over);
+	unsigned got = sweep(host, want, now, ovc_vm_over);
 
 	if (got < want)
-		got += sweep(host, want - got, now, is_not_guaranteed);
+		got += sweep(host, want - got, now, ovc_vm_not_guaranteed);
 	return got;
 }
 
@@ -432,7 +426,7 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 	       ovc_ring_room(host) > OVC_CHUNK && probation_pop(rc, &r, &one)) {
 		waiting--;
 		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now) ||
-		    !ovc_vm_has_more_than_min(r->vm))
+		    !ovc_vm_not_guaranteed(r->vm))
 			continue;
 		if (n == OVC_CHUNK || (n && r != last)) {
 			got += stage_scattered(last, idx, n);

@@ -4,7 +4,7 @@
  * shadow copy. Plain C, so that it runs under every sanitizer.
  *
  * Two VMs of two regions each (scale MiB a region) share a third of their memory.
- * Guests write, verify and rewrite pages; callers discard, pin, reclaim, prefetch,
+ * Guests write, verify and rewrite pages; callers discard, donate, pin, reclaim, prefetch,
  * overwrite, read and ask for statistics; one controller changes limits and the
  * budget, removes and adds regions while guests use them, and creates and destroys
  * VMs of its own. A page's lock is held only where its bytes must be known.

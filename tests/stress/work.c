@@ -133,6 +133,49 @@ static void do_discard(struct watched *w, struct place *p, uint64_t *rnd)
 	shadow_unlock(&p->mem, r.idx);
 }
 
+/* Which pages a donation took can be seen where some were pinned. */
+static void note_gone(struct shadow *s, const struct range *r, bool all)
+{
+	for (size_t i = r->idx; i < r->idx + r->nr; i++)
+		if (all || shadow_is(shadow_page(s, i), 0))
+			s->tags[i] = 0;
+}
+
+/* Frames go into the balloon, in any order, and come out again. */
+static void do_balloon(struct watched *w, struct place *p, uint64_t *rnd)
+{
+	struct range r = some_range(&p->mem, rnd, STRIPE, true);
+	uint64_t gpa = (uint64_t)(p - places) << 40, turn = random_next(rnd);
+	struct ovc_donation d = { .size = sizeof(d) };
+	struct ovc_deflation back = { .size = sizeof(back) };
+	uint32_t pfns[STRIPE];
+	int error;
+
+	for (size_t i = 0; i < r.nr; i++)
+		pfns[i] = (uint32_t)(gpa / PAGE + r.idx + (i + turn) % r.nr);
+	shadow_lock(&p->mem, r.idx);
+	watch(w, "inflate", r.addr);
+	error = ovc_vm_balloon_inflate(p->vm, pfns, r.nr, &d);
+	if (error)
+		fail("balloon_inflate", error);
+	if (d.given + d.pinned != r.nr)
+		fail("frames are neither given nor refused",
+		     (long)(r.nr - d.given - d.pinned));
+	note_gone(&p->mem, &r, !d.pinned);
+	if (random_next(rnd) % 2 && !shadow_verify(&p->mem, r.idx))
+		atomic_fetch_add(&failures, 1);
+	watch(w, "deflate", r.addr);
+	error = ovc_vm_balloon_deflate(p->vm, pfns, r.nr, &back);
+	if (error)
+		fail("balloon_deflate", error);
+	if (back.taken + back.refused != r.nr)
+		fail("frames are neither taken nor refused",
+		     (long)(r.nr - back.taken - back.refused));
+	if (random_next(rnd) % 2 && !shadow_verify(&p->mem, r.idx))
+		atomic_fetch_add(&failures, 1);
+	shadow_unlock(&p->mem, r.idx);
+}
+
 static void do_overwrite(struct watched *w, struct place *p, uint64_t *rnd)
 {
 	struct range r = some_range(&p->mem, rnd, 16, true);
@@ -273,6 +316,7 @@ void *caller(void *arg)
 	static void (*const ops[])(struct watched *, struct place *,
 				   uint64_t *) = {
 		do_discard,
+		do_balloon,
 		do_overwrite,
 		do_read,
 		do_read,
@@ -286,7 +330,7 @@ void *caller(void *arg)
 		do_read,
 		do_set_sharing,
 	};
-	unsigned nr = o.share == OVC_SHARE_NEVER ? 8 : 12;
+	unsigned nr = o.share == OVC_SHARE_NEVER ? 9 : 13;
 	unsigned n = (unsigned)(uintptr_t)arg;
 	struct watched *w = watch_join("caller", n);
 	uint64_t rnd = random_state(1000 + n);
@@ -345,9 +389,16 @@ static void change_numbers(struct watched *w, uint64_t *rnd)
 
 	pthread_mutex_lock(&control);
 	watch(w, "set_limit", NULL);
-	error = ovc_vm_set_limit(vm, limit);
+	error = ovc_vm_set_shares(vm, 0, 0);
+	if (!error)
+		error = ovc_vm_set_limit(vm, limit);
 	if (error)
 		fail("set_limit", error);
+	watch(w, "set_shares", NULL);
+	error = ovc_vm_set_shares(vm, (uint32_t)(random_next(rnd) % 5000),
+				  limit ? 0 : budget / 8);
+	if (error && error != -ENOMEM)
+		fail("set_shares", error);
 	watch(w, "set_budget", NULL);
 	if (to < 12 * MIB)
 		to = 12 * MIB;

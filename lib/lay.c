@@ -3,7 +3,8 @@
  * Shared pages that guests have mapped.
  *
  * A run of LEAST pages is worth a mapping, and so is a shorter one whose pages the
- * guest is known to read. What is not mapped stays STORED, and the guest's touch
+ * guest is known to read; the last eighth of the mappings is kept for runs of LONG
+ * pages, whenever they are found. What is not mapped stays STORED, and the guest's touch
  * copies it. Mappings are counted as edges between neighbours that lie in different
  * ones, as far as that can be seen; the kernel is asked each few seconds how many there
  * really are.
@@ -34,7 +35,8 @@
 #include "promise.h"
 #include "store/shared.h"
 
-#define LEAST 4 /* pages that are worth a mapping */
+#define LEAST 4	 /* pages that are worth a mapping */
+#define LONG  32 /* that the last mappings are for */
 #define TRIES 3
 
 /* ---- mappings ----------------------------------------------------------------- */
@@ -99,13 +101,16 @@ bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 		 bool want)
 {
 	struct ovc_host *host = r->vm->host;
-	uint64_t used = atomic_load(&host->mappings);
+	uint64_t used = atomic_load(&host->mappings), most;
 	int64_t more;
 
 	if (!r->mappable || (nr < LEAST && !want))
 		return false;
+	/* The last ones are for long runs. */
+	most = host->mappings_most;
+	most -= nr < LONG ? most / 8 : 0;
 	more = added(r, idx, nr, page);
-	if (more > 0 && used + (uint64_t)more > host->mappings_most) {
+	if (more > 0 && used + (uint64_t)more > most) {
 		no_mapping(host, nr);
 		return false;
 	}

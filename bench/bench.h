@@ -17,6 +17,7 @@
  *   touch.c     threads that touch pages and time each touch
  *   ours.c      a host and a VM of the library's for a trial
  *   guests.c    guests that have pages in common, for both sides
+ *   zipf.c      threads that work on memory as many programs do
  *   settings.c  settings of the kernel that are changed and put back
  *   peer_swap.c, peer_swap_side.c, peer_uffd.c, peer_ksm.c   the peers
  */
@@ -62,11 +63,14 @@ enum metric {
 	PER_S,
 	GB_PER_S,
 	CPU_US_PER_PAGE,
+	WALL_SECONDS,
 	CPU_SECONDS,  /* "seconds" with "cpu" in its param */
 	HALF_SECONDS, /* with "50", to half of what can be had */
 	MOST_SECONDS, /* with "90", to most of it */
 	BYTES_PER_GIB,
 	BYTES_WRITTEN,
+	UP_POINTS,   /* "error_points" with "up" */
+	DOWN_POINTS, /* and with "down" */
 	NR_METRICS,
 };
 
@@ -113,6 +117,7 @@ struct contest {
 	bool swaps;	  /* the peer wants the kernel's swap file */
 	bool ksm;	  /* the peer is KSM */
 	bool warms_up;	  /* each trial does, no round needs to */
+	bool no_memory;	  /* no guest has any: there is only SIDE_ANON */
 	/* One trial; returns 0 or what fail() returned. */
 	int (*ours)(struct trial *trial);
 	int (*theirs)(struct trial *trial);
@@ -242,6 +247,33 @@ int touch_pages(const struct touching *touching, struct touched *touched);
 int report_touches(struct trial *trial, const struct touching *touching,
 		   const struct touched *touched);
 
+/* ---- A Zipf workload (zipf.c) ------------------------------------------ */
+
+struct zipf {
+	double nr;
+	double zeta;
+	double alpha;
+	double eta;
+	double second; /* up to here it is rank 1 */
+};
+
+struct workload {
+	const struct arena *arena; /* after arena_fill() */
+	unsigned threads;	   /* at most 8 */
+	unsigned warm_ms;	   /* before operations are counted */
+	/* zipf.c's own */
+	uint32_t *order;
+	struct zipf zipf;
+	int phase;
+};
+
+/* What the workload needs beside its memory, for so many pages. All of these: 0
+ * or what fail() returned. */
+int zipf_open(struct trial *trial, struct workload *load, size_t pages);
+/* Works, and puts operations, latencies and CPU time into the outcome. */
+int zipf_run(struct trial *trial, struct workload *load);
+void zipf_close(struct workload *load);
+
 /* ---- Ours (ours.c) ---------------------------------------------------- */
 
 struct ours {
@@ -260,8 +292,20 @@ int ours_open_filled(struct trial *trial, struct ours *ours);
 int ours_open_out(struct trial *trial, struct ours *ours);
 void ours_close(struct ours *ours);
 
-/* A host alone, that looks for no equal pages until it is told to. */
+/* The same, with these options of the host, so much memory, and this swap file
+ * or NULL. */
+int ours_open_with(struct trial *trial, struct ours *ours,
+		   const struct ovc_host_options *options, size_t len,
+		   const char *swap);
+/* One more VM on a host of somebody else's, which is to be closed after it. */
+int ours_join(struct trial *trial, struct ours *ours, struct ovc_host *host,
+	      size_t len, const char *swap);
+
+/* A host alone, that looks for no equal pages until it is told to; or with
+ * other options. */
 int ours_host(struct trial *trial, uint64_t budget, struct ovc_host **hostp);
+int ours_host_with(struct trial *trial, const struct ovc_host_options *options,
+		   struct ovc_host **hostp);
 
 /* A budget under which nothing of `len` bytes is ever pushed out. */
 uint64_t ample_budget(size_t len);
@@ -277,8 +321,10 @@ int ours_push_out(struct trial *trial, struct ours *ours);
 int ours_host_stats(struct trial *trial, struct ours *ours,
 		    struct ovc_host_stats *stats);
 
-/* The swap file's path, the same in each round, as is the peer's file. */
-const char *ours_swap_path(const struct options *options);
+#define NR_SWAPS 2u
+
+/* A swap file's path, the same in each round, as is the peer's file. */
+const char *ours_swap_path(const struct options *options, unsigned which);
 /* Async-signal-safe. */
 void ours_remove_swap(void);
 
@@ -306,6 +352,10 @@ extern struct peer_cgroup peer_cgroup;
 /* In the child: joins the cgroup, with a limit or 0 for none. What was touched
  * before stays charged elsewhere. */
 int peer_swap_enter(struct trial *trial, uint64_t limit);
+/* What the cgroup holds now; lowers its limit to so much, which the kernel makes
+ * room for before the call returns. */
+uint64_t peer_swap_usage(void);
+int peer_swap_limit(struct trial *trial, uint64_t limit);
 /* madvise(MADV_PAGEOUT). */
 int peer_swap_page_out(struct trial *trial, const struct arena *arena);
 /* Frees the swap cache behind it; invalid unless the pages are really gone. */
@@ -432,5 +482,8 @@ int case_policy(const struct options *options);
 int case_balloon_inflate(const struct options *options);
 int case_balloon_inflate_huge(const struct options *options);
 int case_balloon_deflate(const struct options *options);
+int case_rebalance(const struct options *options);
+int case_tax(const struct options *options);
+int case_working_set(const struct options *options);
 
 #endif /* OVC_BENCH_H */

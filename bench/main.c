@@ -57,6 +57,12 @@ static const struct {
 	  "dropping whole 2 MiB that a guest reports free" },
 	{ "balloon-deflate", case_balloon_deflate,
 	  "giving back from the balloon, and touching again" },
+	{ "rebalance", case_rebalance,
+	  "moving memory from an idle VM to a busy one" },
+	{ "tax", case_tax,
+	  "a busy VM beside an idle one, with idle memory tax" },
+	{ "working-set", case_working_set,
+	  "estimates of what a VM uses, and what they cost it" },
 };
 
 #define NR_CASES (sizeof(cases) / sizeof(cases[0]))
@@ -72,8 +78,10 @@ static const char usage[] =
 	"\n"
 	"  --size N         memory of each case: N MiB, or with a suffix K, M\n"
 	"                   or G (default: 512M, metadata and share-merge 1G,\n"
-	"                   share-converge 2G); overcommit has half of it as\n"
-	"                   budget, guests that share have equal parts of it\n"
+	"                   share-converge 2G, each of rebalance's two VMs 2G\n"
+	"                   or an eighth of the machine's memory); overcommit and\n"
+	"                   tax have half of it as budget, guests that share have\n"
+	"                   equal parts of it\n"
 	"  --seconds N      time to measure where a case runs for a time, and\n"
 	"                   at least to warm up (default: 2)\n"
 	"  --memory KIND    anon, memfd or both (default: both)\n"
@@ -84,7 +92,7 @@ static const char usage[] =
 	"  --list           the cases, and nothing else\n"
 	"  --help           this text, and nothing else\n"
 	"\n"
-	"All cases take about forty minutes, half of them share-converge,\n"
+	"All cases take about an hour, a third of it share-converge,\n"
 	"and, in the swap directory, six times --size. The machine is left as\n"
 	"it was found.\n";
 
@@ -336,7 +344,8 @@ int main(int argc, char **argv)
 		return 1;
 	/* What a later run knows a living owner by. */
 	prctl(PR_SET_NAME, "ovc-bench");
-	ours_swap_path(&options);
+	for (unsigned i = 0; i < NR_SWAPS; i++)
+		ours_swap_path(&options, i);
 	catch_signals();
 	peer_swap_sweep(options.swap_dir);
 	output_begin(&options);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A host with one VM and one region, for a trial of the library.
+ * A host with one VM, or more, of one region each, for a trial of the library.
  *
  * All options are the library's defaults, but for the budget, and for looking
  * for equal pages, which is off until a case asks for it, as KSM is for the
@@ -18,25 +18,39 @@
 
 #include "bench.h"
 
-static char swap_path[4096];
+static char swap_path[NR_SWAPS][4096];
 
-const char *ours_swap_path(const struct options *options)
+const char *ours_swap_path(const struct options *options, unsigned which)
 {
-	if (!swap_path[0])
-		snprintf(swap_path, sizeof(swap_path), "%s/ovc-bench-%d.ours",
-			 options->swap_dir, (int)getpid());
-	return swap_path;
+	if (!swap_path[which][0])
+		snprintf(swap_path[which], sizeof(swap_path[which]),
+			 "%s/ovc-bench-%d-%u.ours", options->swap_dir,
+			 (int)getpid(), which);
+	return swap_path[which];
 }
 
 void ours_remove_swap(void)
 {
-	if (swap_path[0])
-		unlink(swap_path);
+	for (unsigned i = 0; i < NR_SWAPS; i++)
+		if (swap_path[i][0])
+			unlink(swap_path[i]);
 }
 
 uint64_t ample_budget(size_t len)
 {
 	return 2 * (uint64_t)len + 128 * MIB;
+}
+
+int ours_host_with(struct trial *trial, const struct ovc_host_options *options,
+		   struct ovc_host **hostp)
+{
+	int err = ovc_host_create(options, hostp);
+
+	if (err == -EPERM || err == -ENOSYS)
+		return fail(trial, TRIAL_UNAVAILABLE, "%s", ovc_error());
+	if (err)
+		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	return 0;
 }
 
 int ours_host(struct trial *trial, uint64_t budget, struct ovc_host **hostp)
@@ -46,45 +60,57 @@ int ours_host(struct trial *trial, uint64_t budget, struct ovc_host **hostp)
 		.budget = budget,
 		.share = OVC_SHARE_NEVER,
 	};
-	int err = ovc_host_create(&options, hostp);
 
-	if (err == -EPERM || err == -ENOSYS)
-		return fail(trial, TRIAL_UNAVAILABLE, "%s", ovc_error());
-	if (err)
+	return ours_host_with(trial, &options, hostp);
+}
+
+int ours_join(struct trial *trial, struct ours *ours, struct ovc_host *host,
+	      size_t len, const char *swap)
+{
+	struct ovc_vm_options options = {
+		.size = sizeof(options),
+		.swap = swap,
+	};
+	struct ovc_region_options region = {
+		.size = sizeof(region),
+		.len = len,
+	};
+
+	*ours = (struct ours){ 0 };
+	if (arena_map(&ours->arena, len, trial->side == SIDE_MEMFD))
+		return fail(trial, TRIAL_FAILED, "no memory");
+	region.addr = ours->arena.addr;
+	region.memfd = ours->arena.memfd;
+	if (ovc_vm_create(host, &options, &ours->vm) ||
+	    ovc_vm_add_region(ours->vm, &region))
 		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
 	return 0;
 }
 
-static int create_vm(struct trial *trial, struct ours *ours, bool swap)
+int ours_open_with(struct trial *trial, struct ours *ours,
+		   const struct ovc_host_options *options, size_t len,
+		   const char *swap)
 {
-	struct ovc_vm_options options = {
-		.size = sizeof(options),
-		.name = "bench",
-		.swap = swap ? ours_swap_path(trial->options) : NULL,
-	};
-	struct ovc_region_options region = {
-		.size = sizeof(region),
-		.addr = ours->arena.addr,
-		.len = ours->arena.len,
-		.memfd = ours->arena.memfd,
-	};
+	struct ovc_host *host;
 
-	if (ovc_vm_create(ours->host, &options, &ours->vm) ||
-	    ovc_vm_add_region(ours->vm, &region))
-		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
+	if (ours_host_with(trial, options, &host) ||
+	    ours_join(trial, ours, host, len, swap))
+		return -1;
+	ours->host = host;
 	return 0;
 }
 
 int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
 	      bool swap)
 {
-	*ours = (struct ours){ 0 };
-	if (arena_map(&ours->arena, trial->contest->bytes,
-		      trial->side == SIDE_MEMFD))
-		return fail(trial, TRIAL_FAILED, "no memory");
-	if (ours_host(trial, budget, &ours->host))
-		return -1;
-	return create_vm(trial, ours, swap);
+	struct ovc_host_options options = {
+		.size = sizeof(options),
+		.budget = budget,
+		.share = OVC_SHARE_NEVER,
+	};
+
+	return ours_open_with(trial, ours, &options, trial->contest->bytes,
+			      swap ? ours_swap_path(trial->options, 0) : NULL);
 }
 
 int ours_open_filled(struct trial *trial, struct ours *ours)

@@ -23,11 +23,14 @@ static const struct {
 	[PER_S] = { "per_s", true },
 	[GB_PER_S] = { "gb_per_s", true },
 	[CPU_US_PER_PAGE] = { "cpu_us_per_page", false },
+	[WALL_SECONDS] = { "seconds", false },
 	[CPU_SECONDS] = { "seconds", false },
 	[HALF_SECONDS] = { "seconds", false },
 	[MOST_SECONDS] = { "seconds", false },
 	[BYTES_PER_GIB] = { "bytes_per_gib", false },
 	[BYTES_WRITTEN] = { "bytes_written", false },
+	[UP_POINTS] = { "error_points", false },
+	[DOWN_POINTS] = { "error_points", false },
 };
 
 #define FIELD 16
@@ -90,14 +93,14 @@ void output_begin(const struct options *options)
 	       "peer");
 }
 
-/* Seconds of one kind are told from others by the param. */
+/* Seconds of one kind, and points, are told from others by the param. */
 static const char *param_of(const struct contest *contest, enum metric metric,
 			    char text[64])
 {
 	static const char *const kind[NR_METRICS] = {
-		[CPU_SECONDS] = "cpu",
-		[HALF_SECONDS] = "50",
-		[MOST_SECONDS] = "90",
+		[CPU_SECONDS] = "cpu",	[HALF_SECONDS] = "50",
+		[MOST_SECONDS] = "90",	[UP_POINTS] = "up",
+		[DOWN_POINTS] = "down",
 	};
 
 	if (!kind[metric])
@@ -146,9 +149,10 @@ void output_lines(const struct contest *contest,
 			continue;
 		for (enum metric i = 0; i < NR_METRICS; i++)
 			if (contest->metrics & BIT(i))
-				output_line(contest, i, memory[side],
-					    &results[side],
-					    &results[SIDE_PEER]);
+				output_line(
+					contest, i,
+					contest->no_memory ? "" : memory[side],
+					&results[side], &results[SIDE_PEER]);
 	}
 	fflush(stdout);
 }

@@ -60,6 +60,36 @@ int peer_swap_enter(struct trial *trial, uint64_t limit)
 	return 0;
 }
 
+uint64_t peer_swap_usage(void)
+{
+	char path[sizeof(peer_cgroup.path) + 32];
+	long number;
+
+	snprintf(path, sizeof(path), "%s/%s", peer_cgroup.path,
+		 peer_cgroup.v2 ? "memory.current" : "memory.usage_in_bytes");
+	number = setting_number(path);
+	return number > 0 ? (uint64_t)number : 0;
+}
+
+/* v1 gives up where it found nothing to free, as while it all is being written. */
+int peer_swap_limit(struct trial *trial, uint64_t limit)
+{
+	uint64_t until = now_ns() + SETTLE_SECONDS * 1000000000ull;
+	char text[32];
+	int err;
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)limit);
+	do {
+		err = cgroup_put(peer_cgroup.v2 ? "memory.max" :
+						  "memory.limit_in_bytes",
+				 text);
+	} while ((err == -EBUSY || err == -EINTR) && now_ns() < until);
+	if (err)
+		return fail(trial, TRIAL_INVALID, "%s: a limit of %s: %s",
+			    peer_cgroup.path, text, strerror(-err));
+	return 0;
+}
+
 int peer_swap_page_out(struct trial *trial, const struct arena *arena)
 {
 	if (madvise(arena->addr, arena->len, MADV_PAGEOUT))

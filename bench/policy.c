@@ -5,7 +5,7 @@
  * For 10, 100 and 1,000 VMs of which no two are alike, on a budget that is half of
  * what they have, so that every VM has its entitlement computed and its balloon
  * and swap decided on. The snapshot changes from decision to decision. One thread,
- * no memory of guests, hence the same for all kinds of memory; there is no peer.
+ * no memory of guests, hence of no kind; there is no peer.
  *
  * Fails where a decision gives away more than there is.
  */
@@ -126,16 +126,20 @@ int case_policy(const struct options *options)
 {
 	static const char *const param[] = { "vms=10", "vms=100", "vms=1000" };
 	static const double vms[] = { 10, 100, 1000 };
+	struct options one = *options;
 	int status = 0;
 
+	one.side[SIDE_ANON] = true;
+	one.side[SIDE_MEMFD] = false;
 	for (int i = 0; i < 3; i++) {
 		struct contest contest = {
-			.options = options,
+			.options = &one,
 			.name = "policy",
 			.param = param[i],
 			.threads = 1,
 			.metrics = BIT(P50_US) | BIT(P99_US),
 			.number = vms[i],
+			.no_memory = true,
 			.ours = ours_trial,
 		};
 

@@ -600,7 +600,9 @@ void ovc_balloon_tell(struct ovc_vm *vm, struct ovc_policy_vm *to)
 	pthread_mutex_lock(&b->lock);
 	to->flags |= b->driver ? OVC_POLICY_VM_BALLOON : 0;
 	to->ballooned = atomic_load(&b->held) * OVC_PAGE;
-	to->balloon_target = atomic_load(&b->target);
+	/* Its own: what the VMM asked for is no wish of the policy's, which would
+	 * keep it when the VMM has taken it back. */
+	to->balloon_target = b->wanted;
 	to->balloon_reached = atomic_load(&b->reached);
 	to->guest_free = b->guest[OVC_BALLOON_S_MEMFREE];
 	to->guest_available = b->guest[OVC_BALLOON_S_AVAIL];

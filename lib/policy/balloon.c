@@ -189,8 +189,11 @@ static void wait_on(struct ovc_policy_balloon *b, const struct look *l,
 static uint64_t heading(const struct ovc_policy_balloon *b,
 			const struct look *l, enum ovc_policy_state state)
 {
+	/* A driver that is slow to let go, or holds what others asked for, is no
+	 * reason to ask for more again. */
 	if (l->under > l->band)
-		return less(l->balloon, least(l->under, l->step));
+		return least(l->target,
+			     less(l->balloon, least(l->under, l->step)));
 	if (state < OVC_POLICY_SOFT || l->over <= l->band || b->failed)
 		return l->target;
 	return l->balloon + l->step;

@@ -108,6 +108,7 @@ static bool handle_io(struct vcpu *vcpu, struct kvm_run *run)
 {
 	const char *data = (char *)run + run->io.data_offset;
 	uint16_t port = run->io.port;
+	uint64_t size;
 	uint32_t gpa;
 
 	if (port == PORT_CONSOLE) {
@@ -115,11 +116,16 @@ static bool handle_io(struct vcpu *vcpu, struct kvm_run *run)
 		return true;
 	}
 	memcpy(&gpa, data, sizeof(gpa));
-	if (port != PORT_HYPERCALL)
+	if (port != PORT_HYPERCALL && port != PORT_BALLOON)
 		return vcpu_fail(vcpu, "unknown port", port);
-	if (gpa % 8 || gpa > vmm.mem - sizeof(struct report))
-		return vcpu_fail(vcpu, "a report outside of its memory", gpa);
-	machine_hypercall((void *)(vcpu->vm->memory + gpa));
+	size = port == PORT_BALLOON ? sizeof(struct balloon_queue) :
+				      sizeof(struct report);
+	if (gpa % 8 || gpa > vmm.mem - size)
+		return vcpu_fail(vcpu, "a request outside of its memory", gpa);
+	if (port == PORT_BALLOON)
+		machine_balloon((void *)(vcpu->vm->memory + gpa));
+	else
+		machine_hypercall((void *)(vcpu->vm->memory + gpa));
 	return true;
 }
 
@@ -159,4 +165,53 @@ void kvm_vcpu_run(struct vcpu *vcpu)
 		else if (errno != EINTR && errno != EAGAIN)
 			ok = vcpu_fail(vcpu, strerror(errno), (uint64_t)errno);
 	}
+}
+
+/* ---- How fast is it? ------------------------------------------------------- */
+
+#define PROBE_MEMORY 0x200000ull /* one large page */
+#define PROBE_NS     50000000	 /* which a processor does not take */
+
+/* mov $20000, %ecx; 1: dec %ecx; jnz 1b; hlt */
+static const unsigned char probe_code[] = { 0xb9, 0x20, 0x4e, 0x00, 0x00,
+					    0xff, 0xc9, 0x75, 0xfc, 0xf4 };
+
+static bool run_probe(struct vcpu *vcpu)
+{
+	struct kvm_run *run;
+
+	if (!kvm_vm_create(vcpu->vm) || !kvm_vcpu_create(vcpu))
+		return false;
+	run = vcpu->run;
+	return !ioctl(vcpu->kvm_fd, KVM_RUN, 0) &&
+	       run->exit_reason == KVM_EXIT_HLT;
+}
+
+bool kvm_is_emulated(void)
+{
+	uint64_t mem = vmm.mem, began = now_ns(), *table;
+	struct vm vm = { .name = "probe" };
+	struct vcpu vcpu = { .vm = &vm };
+	bool slow = false;
+
+	vm.memory = mmap(NULL, PROBE_MEMORY, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (vm.memory == MAP_FAILED)
+		return false;
+	table = (void *)(vm.memory + GUEST_PML4);
+	table[0] = GUEST_PDPT | 3;
+	table = (void *)(vm.memory + GUEST_PDPT);
+	table[0] = GUEST_BOOT | 3; /* of no other use here */
+	table = (void *)(vm.memory + GUEST_BOOT);
+	table[0] = 0x83; /* a large page, present, writable */
+	memcpy(vm.memory + PAYLOAD_ENTRY, probe_code, sizeof(probe_code));
+	vmm.mem = PROBE_MEMORY;
+	if (run_probe(&vcpu))
+		slow = now_ns() - began > PROBE_NS;
+	vmm.mem = mem;
+	kvm_vcpu_destroy(&vcpu);
+	if (vm.kvm_fd > 0)
+		close(vm.kvm_fd);
+	munmap(vm.memory, PROBE_MEMORY);
+	return slow;
 }

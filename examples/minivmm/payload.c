@@ -8,8 +8,13 @@
  *	a page cache, the same files at other addresses in each VM;
  *	zeros;
  *
- * the others are like no other page. Most of what is common is only read later
- * on, but a quarter of it is written, too, and is no longer common then.
+ * the others are like no other page: files of its own, a heap that comes and goes,
+ * data. Most of what is common is only read later on, but a quarter of it is
+ * written, too, and is no longer common then.
+ *
+ * Pages are in frames, which come from an allocator. Pages of files that were not
+ * written are given up where frames are short, and read again when they are used;
+ * the disk is a computation.
  *
  * The checksum of what was last written to a page stands in a ledger, in the
  * same memory. When a page is read, its checksum is computed again and compared:
@@ -17,35 +22,18 @@
  * counted, and named on the console if it is one of the first. The VMM can end
  * a vCPU at each report.
  */
-#include "payload.h"
+#include "payload_parts.h"
 
 #define STEPS_PER_REPORT 64
 #define SCAN_STRIDE	 4
 #define ERRORS_NAMED	 4
 #define PAGE_WORDS	 512
 #define FILE_PAGES	 64 /* the longest piece of the page cache */
+#define NOWHERE		 NO_FRAME
 
 #define MULTIPLIER 6364136223846793005u /* Knuth's, for MMIX */
 #define INCREMENT  1442695040888963407u
 #define PRIME	   2654435761u /* next to 2^32 divided by the golden ratio */
-
-struct vcpu {
-	struct report report;
-	uint64_t *pages;
-	uint64_t *ledger;
-	uint64_t id;
-	uint64_t first;	 /* the first page of its own */
-	uint64_t nr;	 /* how many are its own */
-	uint64_t kernel; /* pages of the kernel image, ... */
-	uint64_t cache;	 /* ... of the page cache after it, ... */
-	uint64_t common; /* ... of these and of zeros together */
-	uint64_t pace;	 /* ns that each page of these takes at least */
-	uint64_t began;	 /* when the phase did */
-	uint64_t words;	 /* in each page that carry data */
-	uint64_t stride; /* from one of them to the next */
-	uint64_t seed;
-	uint64_t rng;
-};
 
 #if !__STDC_HOSTED__
 void machine_console(char c)
@@ -57,6 +45,13 @@ void machine_hypercall(struct report *report)
 {
 	__asm__ volatile("outl %0, %w1" ::"a"((uint32_t)(uintptr_t)report),
 			 "Nd"(PORT_HYPERCALL)
+			 : "memory");
+}
+
+void machine_balloon(struct balloon_queue *queue)
+{
+	__asm__ volatile("outl %0, %w1" ::"a"((uint32_t)(uintptr_t)queue),
+			 "Nd"(PORT_BALLOON)
 			 : "memory");
 }
 
@@ -87,6 +82,8 @@ static uint64_t random64(struct vcpu *v)
 	return v->rng ^ v->rng >> 32;
 }
 
+/* ---- Contents -------------------------------------------------------------- */
+
 /*
  * What a page has, as a number. The page cache is cut into pieces whose length
  * and order are the VM's own. Elsewhere it is the number of the page.
@@ -102,6 +99,27 @@ static uint64_t content(const struct vcpu *v, uint64_t page)
 	       (i / piece + v->seed) * PRIME % (v->cache / piece) * piece;
 }
 
+/* A page of a file that is the same whenever it is read. */
+static int is_file(const struct vcpu *v, uint64_t page)
+{
+	uint64_t i = page - v->first;
+
+	return i - v->kernel < v->cache || i - v->common < v->files;
+}
+
+/* What page_write() makes a page's first bytes of. */
+static uint64_t first_value(struct vcpu *v, uint64_t page)
+{
+	uint64_t i = page - v->first;
+
+	if (i < v->kernel + v->cache)
+		return content(v, page) + 1;
+	if (i < v->common)
+		return 0;
+	return i - v->common < v->files ? (v->seed + 1) << 32 | page :
+					  random64(v);
+}
+
 /*
  * The words that carry data are spread over the page, since an emulated CPU is
  * too slow for all 512 of them. Neighbours begin at different offsets; which, is
@@ -109,7 +127,8 @@ static uint64_t content(const struct vcpu *v, uint64_t page)
  */
 static uint64_t *page_words(const struct vcpu *v, uint64_t page)
 {
-	return v->pages + page * PAGE_WORDS + page % 8 * (v->stride / 8);
+	return v->frames + (uint64_t)v->where[page] * PAGE_WORDS +
+	       page % 8 * (v->stride / 8);
 }
 
 /* The same value makes the same bytes; 0 makes zeros. */
@@ -136,8 +155,73 @@ static uint64_t page_checksum(const struct vcpu *v, uint64_t page)
 	return sum;
 }
 
+/* ---- Frames ---------------------------------------------------------------- */
+
+void page_forget(struct vcpu *v, uint32_t frame)
+{
+	v->where[v->zone.frame[frame].use] = NOWHERE;
+	zone_move(&v->zone, frame, LIST_FREE);
+}
+
+static void page_free(struct vcpu *v, uint64_t page)
+{
+	zone_move(&v->zone, v->where[page], LIST_FREE);
+	v->where[page] = NOWHERE;
+}
+
+/* As Linux does: what is free, what can be read again, the balloon. */
+static void page_allocate(struct vcpu *v, uint64_t page)
+{
+	struct zone *z = &v->zone;
+	uint32_t frame;
+
+	if (!z->count[LIST_FREE] && z->count[LIST_CACHE])
+		page_forget(v, zone_idlest(z));
+	if (!z->count[LIST_FREE])
+		balloon_out_of_memory(v);
+	while ((frame = zone_first(z, LIST_FREE)) == NO_FRAME) {
+		/* It has fewer pages than frames. */
+		say("no frame for page ", page);
+		v->report.errors++;
+		machine_halt();
+	}
+	zone_move(z, frame, LIST_USED);
+	z->frame[frame].use = (uint32_t)page;
+	v->where[page] = frame;
+}
+
+static void page_fill(struct vcpu *v, uint64_t page)
+{
+	if (v->where[page] == NOWHERE)
+		page_allocate(v, page);
+	page_write(v, page, first_value(v, page));
+	if (is_file(v, page))
+		zone_move(&v->zone, v->where[page], LIST_CACHE);
+}
+
+/* Sees to it that the page is in a frame. */
+static void page_use(struct vcpu *v, uint64_t page)
+{
+	if (v->where[page] == NOWHERE) {
+		page_fill(v, page);
+		v->reads++;
+	}
+	v->zone.frame[v->where[page]].flags |= FRAME_REFERENCED;
+}
+
+/* What was written cannot be read again from the disk. */
+static void page_change(struct vcpu *v, uint64_t page)
+{
+	uint32_t frame = v->where[page];
+
+	if (v->zone.frame[frame].list == LIST_CACHE)
+		zone_move(&v->zone, frame, LIST_USED);
+	page_write(v, page, *page_words(v, page) + random64(v));
+}
+
 static int page_is_right(struct vcpu *v, uint64_t page)
 {
+	page_use(v, page);
 	v->report.checks++;
 	if (page_checksum(v, page) == v->ledger[page])
 		return 1;
@@ -145,6 +229,20 @@ static int page_is_right(struct vcpu *v, uint64_t page)
 		say("wrong bytes in page ", page);
 	return 0;
 }
+
+static uint64_t heap_first(const struct vcpu *v)
+{
+	return v->first + v->common + v->files;
+}
+
+static void heap_free(struct vcpu *v)
+{
+	for (uint64_t i = 0; i < v->heap; i++)
+		page_free(v, heap_first(v) + i);
+	v->heap_freed = v->heap != 0;
+}
+
+/* ---- Work ------------------------------------------------------------------ */
 
 /*
  * Zipf's law with an exponent of 1, in integers: ranks 2^k to 2^(k+1) - 1 are
@@ -168,13 +266,29 @@ static uint64_t zipf_page(struct vcpu *v)
 /* Of what is common, some files are written, and the rest is only read. */
 static int is_written(const struct vcpu *v, uint64_t page)
 {
-	return page - v->first >= v->common || page / FILE_PAGES % 4 == 0;
+	if (page - v->first >= v->common)
+		return !is_file(v, page);
+	return page / FILE_PAGES % 4 == 0;
+}
+
+static void report(struct vcpu *v)
+{
+	machine_hypercall(&v->report);
+	balloon_work(v);
 }
 
 static void rest(struct vcpu *v)
 {
 	machine_halt();
-	machine_hypercall(&v->report);
+	report(v);
+}
+
+/* In the scenario each other page is the next one of a round over all. */
+static uint64_t random_page(struct vcpu *v, uint64_t i)
+{
+	if (v->order == ORDER_FINISH || i % 2)
+		return zipf_page(v);
+	return v->first + v->swept++ * PRIME % v->nr;
 }
 
 static void step(struct vcpu *v, uint64_t i)
@@ -186,18 +300,19 @@ static void step(struct vcpu *v, uint64_t i)
 		while (v->report.now_ns < v->began + i * v->pace &&
 		       !v->report.stop)
 			rest(v);
-		page_write(v, page,
-			   i < v->kernel + v->cache ? content(v, page) + 1 : 0);
+		page_fill(v, page);
 		v->report.filled++;
 		break;
 	case PHASE_FILL:
-		page_write(v, page + v->common, random64(v));
+		page_fill(v, (v->heap_freed ? heap_first(v) :
+					      v->first + v->common) +
+				     i);
 		v->report.filled++;
 		break;
 	case PHASE_RANDOM:
-		page = zipf_page(v);
+		page = random_page(v, i);
 		if (page_is_right(v, page) && is_written(v, page))
-			page_write(v, page, *page_words(v, page) + random64(v));
+			page_change(v, page);
 		break;
 	case PHASE_SCAN:
 		page_is_right(v, page + i * (SCAN_STRIDE - 1));
@@ -209,6 +324,11 @@ static void step(struct vcpu *v, uint64_t i)
 	default:
 		rest(v);
 	}
+}
+
+static int has_new_order(const struct vcpu *v)
+{
+	return v->order != ORDER_FINISH && v->report.order != v->order;
 }
 
 /* Lasts for `total` ns or steps. Returns 0 where the VMM wants an end. */
@@ -224,11 +344,43 @@ static int run(struct vcpu *v, enum phase phase, uint64_t total)
 	v->report.done = 0;
 	for (i = 0; v->report.done < total && !v->report.stop; i++) {
 		if (i % STEPS_PER_REPORT == 0)
-			machine_hypercall(&v->report);
+			report(v);
+		if (timed && has_new_order(v))
+			break;
 		step(v, i);
 		v->report.done = timed ? v->report.now_ns - v->began : i + 1;
 	}
 	return !v->report.stop;
+}
+
+static int have_heap(struct vcpu *v)
+{
+	if (v->heap_freed && !run(v, PHASE_FILL, v->heap))
+		return 0;
+	v->heap_freed = 0;
+	return 1;
+}
+
+/* Until told to finish. */
+static int follow_orders(struct vcpu *v)
+{
+	int go_on = 1;
+
+	while (go_on) {
+		/* A filling heap ends before a new order is looked at. */
+		if (v->report.order != ORDER_IDLE)
+			go_on = have_heap(v);
+		v->order = v->report.order;
+		if (!go_on || v->order == ORDER_FINISH)
+			break;
+		if (v->order == ORDER_IDLE && !v->heap_freed)
+			heap_free(v);
+		go_on = run(v,
+			    v->order == ORDER_IDLE ? PHASE_IDLE : PHASE_RANDOM,
+			    UINT64_MAX);
+	}
+	v->order = ORDER_FINISH;
+	return go_on && have_heap(v);
 }
 
 /*
@@ -239,6 +391,7 @@ static void choose_words(struct vcpu *v)
 {
 	uint64_t before, page = v->first + v->nr - 1;
 
+	page_allocate(v, page);
 	page_write(v, page, 1); /* the first touch takes longer */
 	machine_hypercall(&v->report);
 	before = v->report.now_ns;
@@ -248,16 +401,38 @@ static void choose_words(struct vcpu *v)
 	machine_hypercall(&v->report);
 	v->words = v->report.words;
 	v->stride = PAGE_WORDS / v->words;
+	page_free(v, page);
 }
 
 static void divide_pages(struct vcpu *v, const struct boot *boot)
 {
-	v->first = boot->nr_pages * v->id / boot->nr_vcpus;
-	v->nr = boot->nr_pages * (v->id + 1) / boot->nr_vcpus - v->first;
+	uint64_t frames = payload_first(boot, v->id + 1);
+
+	v->first = payload_first(boot, v->id);
+	frames -= v->first;
+	v->reserve = payload_reserve(frames);
+	v->nr = frames - v->reserve;
 	v->common = v->nr * boot->common / 100;
 	v->kernel = v->common / 4;
 	v->cache = v->common / 8 * 5 / FILE_PAGES * FILE_PAGES;
+	v->files = v->nr * boot->files / 100;
+	v->heap = v->nr * boot->heap / 100;
 	v->pace = v->common ? boot->common_ns / v->common : 0;
+
+	v->frames = (uint64_t *)(uintptr_t)boot->pages + v->first * PAGE_WORDS;
+	v->ledger = (uint64_t *)(uintptr_t)boot->ledger;
+	v->where = (uint32_t *)(uintptr_t)boot->where;
+	v->first_pfn = boot->first_pfn + v->first;
+	zone_init(&v->zone,
+		  (struct frame *)(uintptr_t)boot->frames + v->first +
+			  v->id * LISTS,
+		  (uint32_t)frames);
+	for (uint64_t i = 0; i < v->nr; i++)
+		v->where[v->first + i] = NOWHERE;
+	if (boot->queue_size)
+		v->queue = (struct balloon_queue
+				    *)(uintptr_t)(boot->queues +
+						  v->id * boot->queue_size);
 }
 
 /* The entry point; see payload.lds. */
@@ -271,18 +446,20 @@ void payload(const struct boot *boot, uint64_t id)
 	v.id = id;
 	v.words = PAGE_WORDS;
 	v.stride = 1;
-	v.pages = (uint64_t *)(uintptr_t)boot->pages;
-	v.ledger = (uint64_t *)(uintptr_t)boot->ledger;
 	v.seed = boot->seed;
 	v.rng = boot->seed * PRIME + id;
+	v.order = ORDER_FINISH;
 	divide_pages(&v, boot);
 	choose_words(&v);
+	balloon_start(&v);
 	if (run(&v, PHASE_COMMON, v.common) &&
 	    run(&v, PHASE_SETTLE, boot->idle_ns) &&
 	    run(&v, PHASE_FILL, v.nr - v.common) &&
-	    run(&v, PHASE_RANDOM, boot->random_ns) &&
-	    run(&v, PHASE_SCAN, v.nr / SCAN_STRIDE) &&
-	    run(&v, PHASE_IDLE, boot->idle_ns) && run(&v, PHASE_VERIFY, v.nr))
+	    (boot->scenario ? follow_orders(&v) :
+			      run(&v, PHASE_RANDOM, boot->random_ns) &&
+				      run(&v, PHASE_SCAN, v.nr / SCAN_STRIDE) &&
+				      run(&v, PHASE_IDLE, boot->idle_ns)) &&
+	    run(&v, PHASE_VERIFY, v.nr))
 		say("all done, words checked of each page: ", v.words);
 	v.report.phase = PHASE_DONE;
 	machine_hypercall(&v.report);

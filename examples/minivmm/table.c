@@ -11,12 +11,10 @@
 
 #include "vmm.h"
 
-#define MIB(bytes) ((double)(bytes) / 1048576)
-
 /* Of the terminal. The library is never called with it: it may log. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned lines;	      /* that the table takes on the terminal */
-static uint64_t began, shown; /* times */
+static unsigned lines; /* that the table takes on the terminal */
+static uint64_t shown; /* when */
 
 /* When no guest had anything yet but what all have in common. */
 static struct ovc_host_stats common;
@@ -35,6 +33,22 @@ static void erase_table(void)
 	lines = 0;
 }
 
+void table_lock(void)
+{
+	pthread_mutex_lock(&lock);
+	erase_table(); /* until it is shown again */
+}
+
+void table_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+double seconds_now(void)
+{
+	return (double)(now_ns() - vmm.began) / 1e9;
+}
+
 void say(const char *who, const char *format, ...)
 {
 	char text[256];
@@ -43,53 +57,76 @@ void say(const char *who, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	pthread_mutex_lock(&lock);
-	erase_table(); /* until it is shown again */
+	table_lock();
 	fprintf(stderr, "%s: %s\n", who ? who : "ovc-minivmm", text);
-	pthread_mutex_unlock(&lock);
+	table_unlock();
 }
 
-#define HEADER                                                           \
-	"MiB, us           resid shared broken  swap  zero flt/s  in/s " \
-	"out/s   p50   p99"
-
-/* The same values in the same order, for people and for programs. */
+#define HEADER                                                         \
+	"MiB, us           entit activ resid shared  swap ball targt " \
+	"flt/s  in/s out/s   p50   p99"
 #define ROW_TABLE                                                      \
-	"%-4s %-7s %3.0f%% %5.0f %6.0f %6.0f %5.0f %5.0f %5.0f %5.0f " \
-	"%5.0f %5.0f %5.0f\n"
+	"%-4s %-7s %3.0f%% %5.0f %5.0f %5.0f %6.0f %5.0f %4.0f %5.0f " \
+	"%5.0f %5.0f %5.0f %5.0f %5.0f\n"
 #define ROW_JSON                                                         \
 	"{\"vm\":\"%s\",\"state\":\"%s\",\"percent\":%.0f,"              \
 	"\"resident_mib\":%.2f,\"shared_mib\":%.2f,\"broken_mib\":%.2f," \
 	"\"swapped_mib\":%.2f,\"zero_mib\":%.2f,\"faults_per_s\":%.0f,"  \
 	"\"swap_in_mib_per_s\":%.2f,\"swap_out_mib_per_s\":%.2f,"        \
-	"\"fault_p50_us\":%.1f,\"fault_p99_us\":%.1f,\"time\":%.2f}\n"
+	"\"fault_p50_us\":%.1f,\"fault_p99_us\":%.1f,\"time\":%.2f,"     \
+	"\"charged_mib\":%.2f,\"ballooned_mib\":%.2f,"                   \
+	"\"target_mib\":%.2f,\"reported_mib\":%.2f,\"active_mib\":%.2f," \
+	"\"entitlement_mib\":%.2f,\"checks\":%ju}\n"
+
+static void print_row_json(const struct vm *vm, const struct report *report,
+			   const char *state, double percent, double seconds)
+{
+	const struct ovc_vm_stats *now = &vm->now, *before = &vm->before;
+
+	printf(ROW_JSON, vm->name, state, percent, MIB(now->resident),
+	       MIB(now->shared_bytes), MIB(now->broken_bytes),
+	       MIB(now->swapped), MIB(now->zero),
+	       (double)(now->faults - before->faults) / seconds,
+	       MIB(now->swap_in_bytes - before->swap_in_bytes) / seconds,
+	       MIB(now->swap_out_bytes - before->swap_out_bytes) / seconds,
+	       (double)now->fault_p50_ns / 1e3, (double)now->fault_p99_ns / 1e3,
+	       (double)(shown - vmm.began) / 1e9, MIB(now->charged_bytes),
+	       MIB(now->ballooned), MIB(now->balloon_target),
+	       MIB(now->reported_bytes), MIB(now->active),
+	       MIB(now->entitlement), report->checks);
+}
 
 static void print_row(struct vm *vm, double seconds)
 {
 	const struct ovc_vm_stats *now = &vm->now, *before = &vm->before;
 	struct report report = vm_report(vm);
+	const char *state = vm->failed ? "failed" : phases[report.phase];
 	double percent = 100;
 
 	if (report.total && report.done < report.total)
 		percent = 100.0 * (double)report.done / (double)report.total;
-	printf(vmm.json ? ROW_JSON : ROW_TABLE, vm->name,
-	       vm->failed ? "failed" : phases[report.phase], percent,
-	       MIB(now->resident), MIB(now->shared_bytes),
-	       MIB(now->broken_bytes), MIB(now->swapped), MIB(now->zero),
+	if (vmm.json) {
+		print_row_json(vm, &report, state, percent, seconds);
+		return;
+	}
+	printf(ROW_TABLE, vm->name, state, percent, MIB(now->entitlement),
+	       MIB(now->active), MIB(now->resident + now->charged_bytes),
+	       MIB(now->shared_bytes), MIB(now->swapped), MIB(now->ballooned),
+	       MIB(now->balloon_target),
 	       (double)(now->faults - before->faults) / seconds,
 	       MIB(now->swap_in_bytes - before->swap_in_bytes) / seconds,
 	       MIB(now->swap_out_bytes - before->swap_out_bytes) / seconds,
-	       (double)now->fault_p50_ns / 1e3, (double)now->fault_p99_ns / 1e3,
-	       (double)(shown - began) / 1e9);
+	       (double)now->fault_p50_ns / 1e3,
+	       (double)now->fault_p99_ns / 1e3);
 }
 
 #define HOST_TABLE                                             \
 	"host: %.1f of %.0f MiB used, %.1f staged, %.1f own, " \
-	"%.0f swapped, %.0f saved\n"
+	"%.0f swapped, %.0f saved, memory is %s\n"
 #define HOST_JSON                                                    \
 	"{\"host\":true,\"used_mib\":%.2f,\"budget_mib\":%.2f,"      \
 	"\"staged_mib\":%.2f,\"own_mib\":%.2f,\"swapped_mib\":%.2f," \
-	"\"saved_mib\":%.2f,\"time\":%.2f}\n"
+	"\"saved_mib\":%.2f,\"memory\":\"%s\",\"time\":%.2f}\n"
 
 /* What guests have beyond what it takes: it may be less than nothing for once. */
 static double saved_mib(const struct ovc_host_stats *host)
@@ -139,8 +176,8 @@ void table_show(void)
 	unsigned i, rows = vmm.vms;
 	double seconds;
 
-	if (!began)
-		began = shown = now;
+	if (!shown)
+		shown = now;
 	note_common();
 	seconds = (double)(now - shown) / 1e9;
 	if (seconds < (live || vmm.json ? 0.1 : 5))
@@ -152,8 +189,7 @@ void table_show(void)
 	if (window.ws_row > 4 && rows > window.ws_row - 4u)
 		rows = window.ws_row - 4u; /* what scrolls off stays there */
 
-	pthread_mutex_lock(&lock);
-	erase_table();
+	table_lock();
 	if (!vmm.json)
 		puts(HEADER);
 	for (i = 0; i < rows; i++)
@@ -161,10 +197,11 @@ void table_show(void)
 	printf(vmm.json ? HOST_JSON : HOST_TABLE, MIB(host.used),
 	       MIB(host.budget), MIB(host.staged),
 	       MIB(host.metadata + host.buffers), MIB(host.swapped),
-	       saved_mib(&host), (double)(shown - began) / 1e9);
+	       saved_mib(&host), ovc_policy_state_name(host.policy_state),
+	       (double)(shown - vmm.began) / 1e9);
 	fflush(stdout);
 	lines = live ? rows + 2 : 0;
-	pthread_mutex_unlock(&lock);
+	table_unlock();
 }
 
 #define SUMMARY                                                        \
@@ -232,8 +269,7 @@ bool table_summary(void)
 	       right  ? "every page was right" :
 	       all[3] ? "PAGES WERE WRONG" :
 			"not all pages were verified",
-	       vmm.vms, MIB(vmm.mem) * vmm.vms, MIB(vmm.budget),
-	       (double)(now_ns() - began) / 1e9);
+	       vmm.vms, MIB(vmm.mem) * vmm.vms, MIB(vmm.budget), seconds_now());
 	fflush(stdout);
 	lines = 0; /* what is on the terminal stays */
 	pthread_mutex_unlock(&lock);

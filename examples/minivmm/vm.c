@@ -3,8 +3,9 @@
  * One VM: its memory, the library's part in it, its vCPUs.
  *
  * Guest memory from address 0: an unused page, page tables and struct boot, the
- * payload, a stack for each vCPU, more page tables, the ledger, the pages to
- * work on. All of it can be swapped, page tables too.
+ * payload, a stack and a queue for each vCPU, more page tables, the payload's
+ * ledger and allocator, the pages to work on. All of it can be swapped, page
+ * tables too.
  *
  * Whoever touches a page that was lost, with the disk for instance, gets a
  * SIGBUS. A real VMM would make a machine check of it; here the vCPU ends.
@@ -18,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "payload_pages.h"
 #include "vmm.h"
 
 #define PTE_PRESENT 3 /* and writable */
@@ -26,7 +28,7 @@
 
 extern const char payload_image[], payload_image_end[];
 
-static _Thread_local struct vcpu *current;
+_Thread_local struct vcpu *current;
 
 static bool allocate_memory(struct vm *vm)
 {
@@ -56,6 +58,9 @@ static bool register_memory(struct vm *vm)
 		.name = vm->name,
 		.swap = vmm.swap_dir,
 		.domain = "minivmm", /* a cloud has one for each tenant */
+		.shares = (uint32_t)figure_of(&vmm.shares, vm->id),
+		.min = figure_of(&vmm.min, vm->id),
+		.limit = figure_of(&vmm.limit, vm->id),
 	};
 	struct ovc_region_options region = {
 		.size = sizeof(region),
@@ -88,20 +93,38 @@ static void write_page_tables(struct vm *vm, uint64_t tables)
 	}
 }
 
-static void load_payload(struct vm *vm, unsigned id)
+/* Room for so many bytes; returns where the next thing is. */
+static uint64_t behind(uint64_t at, uint64_t bytes)
 {
-	uint64_t tables = GUEST_STACKS + (uint64_t)vmm.vcpus * GUEST_STACK;
+	return at + (bytes + OVC_PAGE_SIZE - 1) / OVC_PAGE_SIZE * OVC_PAGE_SIZE;
+}
+
+static void load_payload(struct vm *vm)
+{
+	uint64_t most = vmm.mem / OVC_PAGE_SIZE, i;
+	uint64_t queues = GUEST_STACKS + (uint64_t)vmm.vcpus * GUEST_STACK;
+	uint64_t tables = queues + (uint64_t)vmm.vcpus * GUEST_QUEUE;
 	uint64_t ledger = tables + ((vmm.mem >> 30) + 1) * OVC_PAGE_SIZE;
-	uint64_t pages =
-		ledger + (vmm.mem / OVC_PAGE_SIZE / 512 + 1) * OVC_PAGE_SIZE;
+	uint64_t where = behind(ledger, most * sizeof(uint64_t));
+	uint64_t frames = behind(where, most * sizeof(uint32_t));
+	uint64_t pages = behind(frames, (most + (uint64_t)vmm.vcpus * LISTS) *
+						sizeof(struct frame));
 	uint64_t base = vmm.kvm_fd < 0 ? (uintptr_t)vm->memory : 0;
 	struct boot boot = {
 		.pages = base + pages,
 		.nr_pages = (vmm.mem - pages) / OVC_PAGE_SIZE,
+		.first_pfn = pages / OVC_PAGE_SIZE,
 		.ledger = base + ledger,
+		.where = base + where,
+		.frames = base + frames,
+		.queues = base + queues,
+		.queue_size = vmm.balloon ? GUEST_QUEUE : 0,
 		.nr_vcpus = vmm.vcpus,
-		.seed = vmm.seed * 1000 + id,
+		.seed = vmm.seed * 1000 + vm->id,
 		.common = vmm.common,
+		.files = vmm.files,
+		.heap = vmm.heap,
+		.scenario = vmm.scenario,
 		.common_ns = vmm.seconds * 2000000000,
 		.random_ns = vmm.seconds * 1000000000,
 		.idle_ns = vmm.seconds * 250000000,
@@ -111,7 +134,12 @@ static void load_payload(struct vm *vm, unsigned id)
 	memcpy(vm->memory + PAYLOAD_ENTRY, payload_image,
 	       (size_t)(payload_image_end - payload_image));
 	write_page_tables(vm, tables);
-	vm->nr_pages = boot.nr_pages;
+	for (i = 0; i < vmm.vcpus; i++) {
+		uint64_t nr =
+			payload_first(&boot, i + 1) - payload_first(&boot, i);
+
+		vm->nr_pages += nr - payload_reserve(nr);
+	}
 }
 
 uint64_t now_ns(void)
@@ -149,6 +177,8 @@ void machine_hypercall(struct report *report)
 	report->words = vmm.words;
 	report->now_ns = now_ns();
 	report->stop = vmm.stopping;
+	report->order = (uint64_t)current->vm->order;
+	report->target = balloon_target(current);
 }
 
 void machine_halt(void)
@@ -185,6 +215,8 @@ static void *vcpu_thread(void *opaque)
 	else
 		payload((void *)(current->vm->memory + GUEST_BOOT),
 			current->id);
+	if (current->vm->running-- == 1)
+		balloon_reset(current->vm);
 	vmm.running--;
 	return NULL;
 }
@@ -195,10 +227,11 @@ bool vm_create(struct vm *vm, unsigned id)
 	unsigned i;
 
 	pthread_mutex_init(&vm->lock, NULL);
+	vm->id = id;
 	snprintf(vm->name, sizeof(vm->name), "vm%u", id);
 	if (!allocate_memory(vm))
 		return false;
-	load_payload(vm, id);
+	load_payload(vm);
 	if (!register_memory(vm) || (use_kvm && !kvm_vm_create(vm)))
 		return false;
 	for (i = 0; i < vmm.vcpus; i++) {
@@ -214,6 +247,8 @@ bool vm_start(struct vm *vm)
 {
 	unsigned i;
 
+	vm->running = vmm.vcpus;
+	balloon_create(vm);
 	signal(SIGUSR1, on_kick);
 	signal(SIGBUS, on_sigbus);
 	for (i = 0; i < vmm.vcpus; i++) {
@@ -238,7 +273,9 @@ void vm_stop(struct vm *vm)
 			vm->vcpus[i].run->immediate_exit = 1;
 		pthread_kill(vm->vcpus[i].thread, SIGUSR1);
 		pthread_join(vm->vcpus[i].thread, NULL);
+		vm->vcpus[i].started = false;
 	}
+	balloon_destroy(vm);
 }
 
 void vm_destroy(struct vm *vm)

@@ -174,12 +174,27 @@ bool ovc_entry_named(uint64_t w, uint64_t pos)
 }
 
 /* Nobody names the entry any more: its slot, if it still has one, is free. */
+/* A memfd's page that was put back while we looked at it, and then thrown away, came to
+ * life again by our look: a page of zeros that nobody is charged for. */
+static void drop_looked_at(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	if (!r->view || ovc_is_laid(r, idx) || ovc_word_state(w) != OVC_EMPTY ||
+	    ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) != OVC_ACT_ZERO)
+		return;
+	r->memory->drop(r, idx, 1);
+	ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
+}
+
 void ovc_entry_finish(struct ovc_entry *e)
 {
 	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
 
 	if (slot != OVC_NO_SLOT)
 		ovc_swap_free(e->region->vm->swap, slot);
+	if (!e->frame && !e->settled)
+		drop_looked_at(e->region, e->idx);
 	e->region = NULL;
 }
 

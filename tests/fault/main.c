@@ -26,7 +26,7 @@
 
 #define MIB	 ((uint64_t)1 << 20)
 #define ONCE	 200 /* calls that are failed one by one */
-#define SOME	 40  /* the same with --some */
+#define SOME	 20  /* the same with --some */
 #define HANGING	 20  /* seconds; no single step takes a tenth of that */
 #define NAMES	 64
 #define MOST_BAD 5 /* failures of ours, after which a scenario is left */

@@ -64,9 +64,13 @@ static void give_back(struct ovc_sample *s)
 		struct ovc_region *r = s->page[i].region;
 		struct ovc_touched t;
 
-		if (r && ovc_word_state(atomic_load(
-				 &r->words[s->page[i].idx])) == OVC_STAGED)
-			ovc_pager_touch(r, s->page[i].idx, false, true, &t);
+		/* A page that was held back may go to swap meanwhile. */
+		if (r &&
+		    ovc_word_state(atomic_load(&r->words[s->page[i].idx])) ==
+			    OVC_STAGED &&
+		    ovc_pager_touch(r, s->page[i].idx, false, true, &t) ==
+			    OVC_TOUCH_READ)
+			ovc_pager_unread(r, s->page[i].idx, t.slot);
 	}
 }
 

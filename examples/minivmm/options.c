@@ -93,8 +93,8 @@ static void numbers(struct argp_state *state, char *arg, uint64_t min,
 			argp_error(state, "a list of more than %u numbers",
 				   MOST_VMS);
 		figures->figure[figures->nr++] = number(state, arg, min, max);
-		arg = comma + 1;
-	} while (comma);
+		arg = comma ? comma + 1 : NULL;
+	} while (arg);
 }
 
 /* Whether it is the second; if it is neither, the program ends. */

@@ -9,6 +9,8 @@
  * Failures are -errno of the mapping. Everything goes with the process.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -63,6 +65,17 @@ void arena_unmap(struct arena *arena)
 	if (arena->memfd)
 		close(arena->memfd);
 	*arena = (struct arena){ 0 };
+}
+
+int arena_drop(const struct arena *arena, size_t at, size_t len)
+{
+	int error = madvise(arena->addr + at, len, MADV_DONTNEED);
+
+	if (!error && arena->memfd)
+		error = fallocate(arena->memfd,
+				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  (off_t)at, (off_t)len);
+	return error;
 }
 
 /* splitmix64: never 0 for the indices that there are. */
@@ -130,5 +143,16 @@ uint32_t *shuffled(size_t nr)
 		order[i - 1] = order[other];
 		order[other] = swap;
 	}
+	return order;
+}
+
+uint32_t *shuffled_runs(size_t first, size_t nr, size_t unit)
+{
+	uint32_t *run = shuffled(nr / unit);
+	uint32_t *order = run ? malloc(nr * sizeof(*order)) : NULL;
+
+	for (size_t i = 0; order && i < nr; i++)
+		order[i] = (uint32_t)(first + run[i / unit] * unit + i % unit);
+	free(run);
 	return order;
 }

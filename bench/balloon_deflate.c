@@ -10,38 +10,23 @@
  *
  * The thread is not bound to a CPU. Fails where a page was not zero, or not taken back.
  */
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"
 
-#define AWAY   MIB /* pushed out, to begin tracking */
 #define FRAMES 256u
 #define CHUNK  64u
-
-static bool is_memfd(const struct trial *trial)
-{
-	return trial->options->side[SIDE_MEMFD];
-}
 
 /* The pages that go and come back; *nr of them, a multiple of FRAMES. */
 static uint32_t *make_order(struct trial *trial, const struct arena *arena,
 			    size_t *nr)
 {
 	size_t unit = trial->contest->number != 0 ? CHUNK : 1;
-	size_t pages = (arena->len - AWAY) / PAGE, half;
-	uint32_t *unit_at = shuffled(pages / unit);
-	uint32_t *order = malloc(pages * sizeof(*order));
+	size_t pages = (arena->len - AWAY) / PAGE;
+	uint32_t *order = shuffled_runs(AWAY / PAGE, pages, unit);
 
-	half = pages / 2 & -(size_t)FRAMES;
-	for (size_t i = 0; unit_at && order && i < half; i++)
-		order[i] = (uint32_t)(AWAY / PAGE + unit_at[i / unit] * unit +
-				      i % unit);
-	free(unit_at);
-	*nr = half;
+	*nr = pages / 2 & -(size_t)FRAMES;
 	if (!order)
 		fail(trial, TRIAL_FAILED, "no memory");
 	return order;
@@ -72,12 +57,7 @@ static uint64_t touch_frames(const struct arena *arena, const uint32_t *frame)
 static int report(struct trial *trial, size_t nr, uint64_t begin, double cpu,
 		  uint64_t wrong)
 {
-	double *value = trial->out->value;
-	double wall = (double)(now_ns() - begin) * 1e-9;
-
-	value[GB_PER_S] = (double)(nr * PAGE) / wall * 1e-9;
-	value[CPU_SECONDS] = cpu_seconds() - cpu;
-	value[CPU_US_PER_PAGE] = value[CPU_SECONDS] * 1e6 / (double)nr;
+	report_bytes(trial, nr * PAGE, begin, cpu);
 	if (wrong)
 		return fail(trial, TRIAL_FAILED, "%llu pages were not zero",
 			    (unsigned long long)wrong);
@@ -93,10 +73,7 @@ static int ours_trial(struct trial *trial)
 	double cpu;
 	size_t nr;
 
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
-		return -1;
-	memset(ours.arena.addr, 1, AWAY);
-	if (ours_reclaim(trial, &ours, 0, AWAY))
+	if (ours_open_tracked(trial, &ours))
 		return -1;
 	order = make_order(trial, &ours.arena, &nr);
 	if (!order)
@@ -120,17 +97,6 @@ static int ours_trial(struct trial *trial)
 	return 0;
 }
 
-static int drop(const struct arena *arena, size_t at)
-{
-	int error = madvise(arena->addr + at, PAGE, MADV_DONTNEED);
-
-	if (!error && arena->memfd)
-		error = fallocate(arena->memfd,
-				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  (off_t)at, (off_t)PAGE);
-	return error;
-}
-
 static int their_trial(struct trial *trial)
 {
 	struct arena arena;
@@ -140,14 +106,15 @@ static int their_trial(struct trial *trial)
 	double cpu;
 	size_t nr;
 
-	if (arena_map(&arena, trial->contest->bytes, is_memfd(trial)))
+	if (arena_map(&arena, trial->contest->bytes,
+		      kind_of_memory(trial) == SIDE_MEMFD))
 		return fail(trial, TRIAL_FAILED, "no memory");
 	order = make_order(trial, &arena, &nr);
 	if (!order)
 		return -1;
 	touch_all(&arena);
 	for (size_t i = 0; i < nr; i++)
-		error |= drop(&arena, order[i] * PAGE);
+		error |= arena_drop(&arena, order[i] * PAGE, PAGE);
 	if (error)
 		return fail(trial, TRIAL_FAILED, "the kernel dropped not all");
 	cpu = cpu_seconds();
@@ -162,28 +129,21 @@ int case_balloon_deflate(const struct options *options)
 	static const char *const param[] = { "scattered", "chunks" };
 	int status = 0;
 
-	for (int i = 0; i < 4; i++) {
-		enum side side = i % 2 ? SIDE_MEMFD : SIDE_ANON;
-		struct options one = *options;
+	for (int chunks = 0; chunks <= 1; chunks++) {
 		struct contest contest = {
-			.options = &one,
+			.options = options,
 			.name = "balloon-deflate",
-			.param = param[i / 2],
+			.param = param[chunks],
 			.peer = "first-touch",
 			.threads = 1,
 			.metrics = BIT(GB_PER_S) | CPU,
 			.bytes = case_bytes(options, 256 * MIB),
-			.number = i / 2,
+			.number = chunks,
 			.ours = ours_trial,
 			.theirs = their_trial,
 		};
 
-		if (!options->side[side])
-			continue;
-		/* Plain memory of the same kind: a contest each. */
-		one.side[SIDE_ANON] = side == SIDE_ANON;
-		one.side[SIDE_MEMFD] = side == SIDE_MEMFD;
-		status |= contest_run(&contest);
+		status |= contest_run_kinds(&contest);
 	}
 	return status;
 }

@@ -16,17 +16,13 @@
  *
  * Fails where not all of it was dropped.
  */
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"
 
-#define AWAY   MIB /* pushed out, to begin tracking */
 #define FRAMES 256u
 #define RANGES 32u
 #define HUGE   (2 * MIB)
@@ -43,11 +39,6 @@ struct work {
 static enum kind kind_of(const struct trial *trial)
 {
 	return (enum kind)trial->contest->number;
-}
-
-static bool is_memfd(const struct trial *trial)
-{
-	return trial->options->side[SIDE_MEMFD];
 }
 
 static void bind_to(int cpu)
@@ -87,7 +78,7 @@ static int make_busy(struct trial *trial)
 	return 0;
 }
 
-/* Touches all of it and says what is to go. */
+/* Touches all of it and says what is to go; binds this thread, and the busy one. */
 static int prepare(struct trial *trial, const struct arena *arena,
 		   struct work *work)
 {
@@ -97,18 +88,17 @@ static int prepare(struct trial *trial, const struct arena *arena,
 	work->unit = work->kind == WHOLE ? HUGE : PAGE;
 	skip = work->kind == WHOLE ? 0 : AWAY / PAGE;
 	work->nr = arena->len / work->unit - skip;
-	work->order = shuffled(work->nr);
+	work->order = shuffled_runs(skip, work->nr, 1);
 	if (!work->order)
 		return fail(trial, TRIAL_FAILED, "no memory");
-	for (size_t i = 0; i < work->nr; i++)
-		work->order[i] += (uint32_t)skip;
 	work->nr /= 2;
 	warm_frames(arena->len);
 	madvise(arena->addr, arena->len,
 		work->kind == WHOLE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	for (size_t at = 0; at < arena->len; at += PAGE)
 		*(volatile char *)(arena->addr + at) = 1;
-	return 0;
+	bind_to(0);
+	return make_busy(trial);
 }
 
 static void report(struct trial *trial, const struct work *work, uint64_t begin,
@@ -164,18 +154,13 @@ static int ours_trial(struct trial *trial)
 	struct ours ours;
 	uint64_t begin, given;
 	double cpu;
+	int error;
 
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
-		return -1;
-	if (kind_of(trial) != WHOLE) {
-		memset(ours.arena.addr, 1, AWAY);
-		if (ours_reclaim(trial, &ours, 0, AWAY))
-			return -1;
-	}
-	if (prepare(trial, &ours.arena, &work))
-		return -1;
-	bind_to(0);
-	if (make_busy(trial))
+	error = kind_of(trial) == WHOLE ?
+			ours_open(trial, &ours,
+				  ample_budget(trial->contest->bytes), true) :
+			ours_open_tracked(trial, &ours);
+	if (error || prepare(trial, &ours.arena, &work))
 		return -1;
 	cpu = cpu_seconds();
 	begin = now_ns();
@@ -191,17 +176,6 @@ static int ours_trial(struct trial *trial)
 	return 0;
 }
 
-static int drop(const struct arena *arena, size_t at, size_t len)
-{
-	int error = madvise(arena->addr + at, len, MADV_DONTNEED);
-
-	if (!error && arena->memfd)
-		error = fallocate(arena->memfd,
-				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  (off_t)at, (off_t)len);
-	return error;
-}
-
 static int their_trial(struct trial *trial)
 {
 	struct arena arena;
@@ -210,17 +184,16 @@ static int their_trial(struct trial *trial)
 	int error = 0;
 	double cpu;
 
-	if (arena_map(&arena, trial->contest->bytes, is_memfd(trial)))
+	if (arena_map(&arena, trial->contest->bytes,
+		      kind_of_memory(trial) == SIDE_MEMFD))
 		return fail(trial, TRIAL_FAILED, "no memory");
 	if (prepare(trial, &arena, &work))
-		return -1;
-	bind_to(0);
-	if (make_busy(trial))
 		return -1;
 	cpu = cpu_seconds();
 	begin = now_ns();
 	for (size_t i = 0; i < work.nr; i++)
-		error |= drop(&arena, work.order[i] * work.unit, work.unit);
+		error |= arena_drop(&arena, work.order[i] * work.unit,
+				    work.unit);
 	report(trial, &work, begin, cpu);
 	busy_stop = true;
 	if (error)
@@ -228,35 +201,25 @@ static int their_trial(struct trial *trial)
 	return 0;
 }
 
-/* The peer does not drop the same for both kinds of memory: a contest each. */
 static int run(const struct options *options, enum kind kind)
 {
 	static const char *const param[] = { "idle", "busy", "" };
-	int status = 0;
+	struct contest contest = {
+		.options = options,
+		.name = kind == WHOLE ? "balloon-inflate-huge" :
+					"balloon-inflate",
+		.param = param[kind],
+		.peer = "madvise",
+		.peer_memfd = "madvise+punch",
+		.threads = 1,
+		.metrics = BIT(GB_PER_S) | CPU,
+		.bytes = case_bytes(options, 512 * MIB),
+		.number = kind,
+		.ours = ours_trial,
+		.theirs = their_trial,
+	};
 
-	for (int side = SIDE_ANON; side <= SIDE_MEMFD; side++) {
-		struct options one = *options;
-		struct contest contest = {
-			.options = &one,
-			.name = kind == WHOLE ? "balloon-inflate-huge" :
-						"balloon-inflate",
-			.param = param[kind],
-			.peer = side == SIDE_ANON ? "madvise" : "madvise+punch",
-			.threads = 1,
-			.metrics = BIT(GB_PER_S) | CPU,
-			.bytes = case_bytes(options, 512 * MIB),
-			.number = kind,
-			.ours = ours_trial,
-			.theirs = their_trial,
-		};
-
-		if (!options->side[side])
-			continue;
-		one.side[SIDE_ANON] = side == SIDE_ANON;
-		one.side[SIDE_MEMFD] = side == SIDE_MEMFD;
-		status |= contest_run(&contest);
-	}
-	return status;
+	return contest_run_kinds(&contest);
 }
 
 int case_balloon_inflate(const struct options *options)

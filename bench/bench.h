@@ -18,6 +18,7 @@
  *   ours.c      a host and a VM of the library's for a trial
  *   guests.c    guests that have pages in common, for both sides
  *   zipf.c      threads that work on memory as many programs do
+ *   workers.c   threads that write everywhere in memory
  *   settings.c  settings of the kernel that are changed and put back
  *   peer_swap.c, peer_swap_side.c, peer_uffd.c, peer_ksm.c   the peers
  */
@@ -104,9 +105,10 @@ struct trial {
 
 struct contest {
 	const struct options *options;
-	const char *name;  /* of the case */
-	const char *param; /* what else was varied, "" for nothing */
-	const char *peer;  /* its name, NULL where there is none */
+	const char *name;	/* of the case */
+	const char *param;	/* what else was varied, "" for nothing */
+	const char *peer;	/* its name, NULL where there is none */
+	const char *peer_memfd; /* contest_run_kinds(): with a memfd, if other */
 	unsigned threads;
 	unsigned metrics; /* BIT() of enum metric */
 	size_t bytes;	  /* of guest memory */
@@ -125,6 +127,13 @@ struct contest {
 
 /* Runs all rounds and prints the result: 0, or 1 where ours did not do it. */
 int contest_run(const struct contest *contest);
+
+/* The same for each kind of memory that is asked for, a contest each: where the peer
+ * has memory of the same kind, or is another for each. */
+int contest_run_kinds(const struct contest *contest);
+
+/* The kind of memory of such a contest, for both sides. */
+enum side kind_of_memory(const struct trial *trial);
 
 /* Notes how a trial ended and why; always returns -1. */
 int fail(struct trial *trial, enum verdict verdict, const char *format, ...)
@@ -163,6 +172,10 @@ struct arena {
 int arena_map(struct arena *arena, size_t len, bool memfd);
 void arena_unmap(struct arena *arena);
 
+/* Drops what is there, as QEMU's balloon does: madvise(MADV_DONTNEED) and, for a
+ * memfd, a hole punched. Nonzero where the kernel does not. */
+int arena_drop(const struct arena *arena, size_t at, size_t len);
+
 /* Fills all of it with bytes that do not compress, no two pages alike. */
 void arena_fill(const struct arena *arena);
 
@@ -189,6 +202,9 @@ void warm_frames(size_t len);
 /* An array of 0 to nr - 1 in random, but always the same, order. Its memory
  * is touched. NULL without memory; free() it. */
 uint32_t *shuffled(size_t nr);
+/* The same of `first` to first + nr - 1, in runs of `unit`, of which nr is a multiple:
+ * within each they are in order. */
+uint32_t *shuffled_runs(size_t first, size_t nr, size_t unit);
 
 static inline uint64_t xorshift(uint64_t *state)
 {
@@ -232,20 +248,14 @@ struct touching {
 	bool zero; /* the content must be zero, else arena_fill()'s */
 };
 
-struct touched {
-	struct hist hist;
-	double wall;	/* seconds, first touch to last */
-	double cpu;	/* seconds of the process meanwhile */
-	uint64_t wrong; /* pages that did not hold what they should */
-};
+/* Touches them, and puts the latencies, the throughputs and the CPU time into the
+ * outcome; fails the trial where a byte was wrong. 0 or what fail() returned. */
+int touch_pages(struct trial *trial, const struct touching *touching);
 
-/* 0 or -errno. */
-int touch_pages(const struct touching *touching, struct touched *touched);
-
-/* Puts the latencies, the throughputs and the CPU time into the outcome, or
- * fails the trial where a byte was wrong. */
-int report_touches(struct trial *trial, const struct touching *touching,
-		   const struct touched *touched);
+/* Puts the throughput and the CPU time of work on so many bytes into the outcome;
+ * `begin` and `cpu`: what now_ns() and cpu_seconds() were before it. */
+void report_bytes(struct trial *trial, size_t bytes, uint64_t begin,
+		  double cpu);
 
 /* ---- A Zipf workload (zipf.c) ------------------------------------------ */
 
@@ -274,6 +284,15 @@ int zipf_open(struct trial *trial, struct workload *load, size_t pages);
 int zipf_run(struct trial *trial, struct workload *load);
 void zipf_close(struct workload *load);
 
+/* ---- Threads that write everywhere (workers.c) ------------------------- */
+
+#define WORKERS 2
+
+/* Lets them work for a warm-up and then for as long as is measured, and puts the
+ * operations into the outcome. 0 or what fail() returned. */
+int workers_run(struct trial *trial, const struct arena *arena,
+		unsigned warm_ms);
+
 /* ---- Ours (ours.c) ---------------------------------------------------- */
 
 struct ours {
@@ -290,6 +309,13 @@ int ours_open(struct trial *trial, struct ours *ours, uint64_t budget,
 int ours_open_filled(struct trial *trial, struct ours *ours);
 /* And all of it pushed out. */
 int ours_open_out(struct trial *trial, struct ours *ours);
+
+/* Pushed out, to begin tracking: the first bytes of an arena. */
+#define AWAY MIB
+
+/* With swap and an ample budget, and faults tracked: nothing of the arena is touched
+ * but what is away. */
+int ours_open_tracked(struct trial *trial, struct ours *ours);
 void ours_close(struct ours *ours);
 
 /* The same, with these options of the host, so much memory, and this swap file

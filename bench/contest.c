@@ -331,3 +331,30 @@ int contest_run(const struct contest *contest)
 	munmap(out, sizeof(*out));
 	return finish(contest, lanes);
 }
+
+/* ---- A contest for each kind of memory ---------------------------------- */
+
+int contest_run_kinds(const struct contest *contest)
+{
+	int status = 0;
+
+	for (enum side side = SIDE_ANON; side <= SIDE_MEMFD; side++) {
+		struct options options = *contest->options;
+		struct contest one = *contest;
+
+		if (!options.side[side])
+			continue;
+		options.side[SIDE_ANON] = side == SIDE_ANON;
+		options.side[SIDE_MEMFD] = side == SIDE_MEMFD;
+		one.options = &options;
+		if (side == SIDE_MEMFD && contest->peer_memfd)
+			one.peer = contest->peer_memfd;
+		status |= contest_run(&one);
+	}
+	return status;
+}
+
+enum side kind_of_memory(const struct trial *trial)
+{
+	return trial->options->side[SIDE_MEMFD] ? SIDE_MEMFD : SIDE_ANON;
+}

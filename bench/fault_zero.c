@@ -12,22 +12,17 @@
  * Fails where a page is not zero, or where the library did not track.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 
 #define TOUCHES 16384u
-#define AWAY	MIB /* pushed out, to begin tracking */
 
 /* The pages after the first MiB, in random order. */
 static uint32_t *absent_pages(struct trial *trial)
 {
 	size_t nr = (trial->contest->bytes - AWAY) / PAGE;
-	uint32_t *order = shuffled(nr);
 
-	for (size_t i = 0; order && i < nr; i++)
-		order[i] += AWAY / PAGE;
-	return order;
+	return shuffled_runs(AWAY / PAGE, nr, 1);
 }
 
 static size_t touches(const struct trial *trial)
@@ -48,14 +43,9 @@ static int measure(struct trial *trial, const struct arena *arena,
 		.write = trial->contest->number != 0,
 		.zero = true,
 	};
-	static struct touched touched;
-	int err;
 
 	warm_frames(2 * TOUCHES * PAGE);
-	err = touch_pages(&touching, &touched);
-	if (err)
-		return fail(trial, TRIAL_FAILED, "%s", strerror(-err));
-	return report_touches(trial, &touching, &touched);
+	return touch_pages(trial, &touching);
 }
 
 static int ours_trial(struct trial *trial)
@@ -66,10 +56,7 @@ static int ours_trial(struct trial *trial)
 
 	if (!order)
 		return fail(trial, TRIAL_FAILED, "no memory");
-	if (ours_open(trial, &ours, ample_budget(trial->contest->bytes), true))
-		return -1;
-	memset(ours.arena.addr, 1, AWAY);
-	if (ours_reclaim(trial, &ours, 0, AWAY) ||
+	if (ours_open_tracked(trial, &ours) ||
 	    measure(trial, &ours.arena, order) ||
 	    ours_host_stats(trial, &ours, &stats))
 		return -1;

@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -126,6 +127,14 @@ int ours_open_out(struct trial *trial, struct ours *ours)
 	if (ours_open_filled(trial, ours))
 		return -1;
 	return ours_push_out(trial, ours);
+}
+
+int ours_open_tracked(struct trial *trial, struct ours *ours)
+{
+	if (ours_open(trial, ours, ample_budget(trial->contest->bytes), true))
+		return -1;
+	memset(ours->arena.addr, 1, AWAY);
+	return ours_reclaim(trial, ours, 0, AWAY);
 }
 
 void ours_close(struct ours *ours)

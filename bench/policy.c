@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "policy/policy.h"
 
 #define DECISIONS 1000
 

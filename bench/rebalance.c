@@ -23,11 +23,9 @@
  * stop the peer's second process ends with the first.
  */
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -91,12 +89,8 @@ static uint32_t *make_order(struct trial *trial)
 {
 	size_t unit = way_of(trial) == SCATTERED ? 1 : FRAMES;
 	size_t half = trial->contest->bytes / PAGE / 2;
-	uint32_t *at = shuffled(half / unit);
-	uint32_t *order = malloc(half * sizeof(*order));
+	uint32_t *order = shuffled_runs(half, half, unit);
 
-	for (size_t i = 0; at && order && i < half; i++)
-		order[i] = (uint32_t)(half + at[i / unit] * unit + i % unit);
-	free(at);
 	if (!order)
 		fail(trial, TRIAL_FAILED, "no memory");
 	return order;
@@ -321,17 +315,6 @@ static int ours_trial(struct trial *trial)
 
 /* ---- Peer: as QEMU's balloon does ---------------------------------------------- */
 
-static int drop(const struct arena *arena, size_t at)
-{
-	int error = madvise(arena->addr + at, PAGE, MADV_DONTNEED);
-
-	if (!error && arena->memfd)
-		error = fallocate(arena->memfd,
-				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  (off_t)at, (off_t)PAGE);
-	return error;
-}
-
 /* One step: frames of the idle VM's, as many of the busy one's. */
 static uint64_t step(const struct arena *idle, const struct arena *busy,
 		     const uint32_t *frame, int *error)
@@ -339,7 +322,7 @@ static uint64_t step(const struct arena *idle, const struct arena *busy,
 	uint64_t wrong = 0;
 
 	for (unsigned i = 0; i < CALL; i++)
-		*error |= drop(idle, frame[i] * PAGE);
+		*error |= arena_drop(idle, frame[i] * PAGE, PAGE);
 	for (unsigned i = 0; i < CALL; i++)
 		madvise(busy->addr + frame[i] * PAGE, PAGE, MADV_WILLNEED);
 	for (unsigned i = 0; i < CALL; i++)
@@ -349,7 +332,7 @@ static uint64_t step(const struct arena *idle, const struct arena *busy,
 
 static int qemu_trial(struct trial *trial)
 {
-	bool memfd = trial->options->side[SIDE_MEMFD];
+	bool memfd = kind_of_memory(trial) == SIDE_MEMFD;
 	size_t len = trial->contest->bytes;
 	uint32_t *order = make_order(trial);
 	struct arena idle, busy;
@@ -483,34 +466,23 @@ static size_t vm_bytes(const struct options *options)
 	return bytes & -(8 * MIB);
 }
 
-/* Plain memory is of one kind: a contest each. */
 static int run_balloon(const struct options *options, enum way way)
 {
-	int status = 0;
+	struct contest contest = {
+		.options = options,
+		.name = "rebalance",
+		.param = way == SCATTERED ? "balloon,scattered" : "balloon",
+		.peer = "madvise",
+		.peer_memfd = "madvise+punch",
+		.threads = 1,
+		.metrics = BIT(WALL_SECONDS) | BIT(CPU_SECONDS),
+		.bytes = vm_bytes(options),
+		.number = way,
+		.ours = ours_trial,
+		.theirs = qemu_trial,
+	};
 
-	for (int side = SIDE_ANON; side <= SIDE_MEMFD; side++) {
-		struct options one = *options;
-		struct contest contest = {
-			.options = &one,
-			.name = "rebalance",
-			.param = way == SCATTERED ? "balloon,scattered" :
-						    "balloon",
-			.peer = side == SIDE_ANON ? "madvise" : "madvise+punch",
-			.threads = 1,
-			.metrics = BIT(WALL_SECONDS) | BIT(CPU_SECONDS),
-			.bytes = vm_bytes(options),
-			.number = way,
-			.ours = ours_trial,
-			.theirs = qemu_trial,
-		};
-
-		if (!options->side[side])
-			continue;
-		one.side[SIDE_ANON] = side == SIDE_ANON;
-		one.side[SIDE_MEMFD] = side == SIDE_MEMFD;
-		status |= contest_run(&contest);
-	}
-	return status;
+	return contest_run_kinds(&contest);
 }
 
 static int run_swap(const struct options *options)

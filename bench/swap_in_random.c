@@ -11,7 +11,6 @@
  * page that does not hold what it held fails the trial.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 
@@ -24,14 +23,9 @@ static int measure(struct trial *trial, const struct arena *arena,
 		.nr = arena->len / PAGE / 8,
 		.threads = trial->contest->threads,
 	};
-	static struct touched touched;
-	int err;
 
 	warm_frames(arena->len / 2);
-	err = touch_pages(&touching, &touched);
-	if (err)
-		return fail(trial, TRIAL_FAILED, "%s", strerror(-err));
-	return report_touches(trial, &touching, &touched);
+	return touch_pages(trial, &touching);
 }
 
 static int ours_trial(struct trial *trial)

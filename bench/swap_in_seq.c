@@ -9,8 +9,6 @@
  * A peer's round in which the pages did not come from the disk is invalid. A
  * page that does not hold what it held fails the trial.
  */
-#include <string.h>
-
 #include "bench.h"
 
 static int measure(struct trial *trial, const struct arena *arena)
@@ -20,14 +18,9 @@ static int measure(struct trial *trial, const struct arena *arena)
 		.nr = arena->len / PAGE,
 		.threads = 1,
 	};
-	static struct touched touched;
-	int err;
 
 	warm_frames(arena->len);
-	err = touch_pages(&touching, &touched);
-	if (err)
-		return fail(trial, TRIAL_FAILED, "%s", strerror(-err));
-	return report_touches(trial, &touching, &touched);
+	return touch_pages(trial, &touching);
 }
 
 static int ours_trial(struct trial *trial)

@@ -14,17 +14,6 @@
 
 #define BEFORE (64 * (size_t)1024)
 
-static void report(struct trial *trial, size_t len, uint64_t begin, double cpu)
-{
-	double *value = trial->out->value;
-	double wall = (double)(now_ns() - begin) * 1e-9;
-
-	value[GB_PER_S] = (double)len / wall * 1e-9;
-	value[CPU_SECONDS] = cpu_seconds() - cpu;
-	value[CPU_US_PER_PAGE] =
-		value[CPU_SECONDS] * 1e6 / (double)(len / PAGE);
-}
-
 static int ours_trial(struct trial *trial)
 {
 	size_t len = trial->contest->bytes - BEFORE;
@@ -40,7 +29,7 @@ static int ours_trial(struct trial *trial)
 	begin = now_ns();
 	if (ours_reclaim(trial, &ours, BEFORE, len))
 		return -1;
-	report(trial, len, begin, cpu);
+	report_bytes(trial, len, begin, cpu);
 	if (ours_check_out(trial, &ours))
 		return -1;
 	ours_close(&ours);
@@ -60,7 +49,7 @@ static int their_trial(struct trial *trial)
 	begin = now_ns();
 	if (peer_swap_page_out(trial, &arena))
 		return -1;
-	report(trial, arena.len, begin, cpu);
+	report_bytes(trial, arena.len, begin, cpu);
 	return peer_swap_settle(trial, &arena);
 }
 

@@ -12,7 +12,6 @@
  * Invalid where not all went out or, for the peer, not all had come from disk.
  */
 #include <stdio.h>
-#include <string.h>
 
 #include "bench.h"
 
@@ -52,23 +51,8 @@ static int read_back(struct trial *trial, const struct arena *arena)
 		.nr = arena->len / PAGE,
 		.threads = 1,
 	};
-	static struct touched touched;
-	int err = touch_pages(&touching, &touched);
 
-	if (err)
-		return fail(trial, TRIAL_FAILED, "%s", strerror(-err));
-	return report_touches(trial, &touching, &touched);
-}
-
-static void report(struct trial *trial, uint64_t begin, double cpu)
-{
-	double *value = trial->out->value;
-	double len = (double)trial->contest->bytes;
-	double wall = (double)(now_ns() - begin) * 1e-9;
-
-	value[GB_PER_S] = len / wall * 1e-9;
-	value[CPU_SECONDS] = cpu_seconds() - cpu;
-	value[CPU_US_PER_PAGE] = value[CPU_SECONDS] * 1e6 * (double)PAGE / len;
+	return touch_pages(trial, &touching);
 }
 
 static int ours_push_again(struct trial *trial, struct ours *ours)
@@ -82,7 +66,7 @@ static int ours_push_again(struct trial *trial, struct ours *ours)
 	begin = now_ns();
 	if (ours_reclaim(trial, ours, 0, ours->arena.len))
 		return -1;
-	report(trial, begin, cpu);
+	report_bytes(trial, trial->contest->bytes, begin, cpu);
 	if (written(trial, ours, &after))
 		return -1;
 	trial->out->value[BYTES_WRITTEN] = (double)(after - before);
@@ -112,7 +96,7 @@ static int their_push_again(struct trial *trial, const struct arena *arena)
 	begin = now_ns();
 	if (peer_swap_page_out(trial, arena))
 		return -1;
-	report(trial, begin, cpu);
+	report_bytes(trial, trial->contest->bytes, begin, cpu);
 	if (peer_swap_settle(trial, arena))
 		return -1;
 	peer_swap_counts(&after);

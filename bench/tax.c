@@ -44,7 +44,7 @@ static int open_pair(struct trial *trial, struct ours *idle, struct ours *busy)
 	size_t len = trial->contest->bytes;
 	struct trial as = *trial;
 
-	as.side = (enum side)trial->contest->number;
+	as.side = kind_of_memory(trial);
 	if (ours_open_with(&as, idle, &options, len,
 			   ours_swap_path(trial->options, 0)) ||
 	    ours_join(&as, busy, idle->host, len,
@@ -91,34 +91,22 @@ static int trial_run(struct trial *trial)
 	return error;
 }
 
-/* A contest for each kind of memory, so that the peer has the same. */
 int case_tax(const struct options *options)
 {
 	size_t budget = case_bytes(options, 512 * MIB) / 2;
-	int status = 0;
+	struct contest contest = {
+		.options = options,
+		.name = "tax",
+		.param = "sample=0.5s",
+		.peer = "no-tax",
+		.threads = THREADS,
+		.metrics = BIT(PER_S) | BIT(P99_US) | CPU,
+		.bytes = budget / 4 * 3 & -PAGE,
+		.budget = budget,
+		.warms_up = true,
+		.ours = trial_run,
+		.theirs = trial_run,
+	};
 
-	for (enum side side = SIDE_ANON; side <= SIDE_MEMFD; side++) {
-		struct options one = *options;
-		struct contest contest = {
-			.options = &one,
-			.name = "tax",
-			.param = "sample=0.5s",
-			.peer = "no-tax",
-			.threads = THREADS,
-			.metrics = BIT(PER_S) | BIT(P99_US) | CPU,
-			.bytes = budget / 4 * 3 & -PAGE,
-			.budget = budget,
-			.number = side,
-			.warms_up = true,
-			.ours = trial_run,
-			.theirs = trial_run,
-		};
-
-		if (!options->side[side])
-			continue;
-		one.side[SIDE_ANON] = side == SIDE_ANON;
-		one.side[SIDE_MEMFD] = side == SIDE_MEMFD;
-		status |= contest_run(&contest);
-	}
-	return status;
+	return contest_run_kinds(&contest);
 }

@@ -29,6 +29,13 @@ struct toucher {
 	struct hist hist;
 };
 
+struct touched {
+	struct hist hist;
+	double wall;	/* seconds, first touch to last */
+	double cpu;	/* seconds of the process meanwhile */
+	uint64_t wrong; /* pages that did not hold what they should */
+};
+
 uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -156,7 +163,7 @@ static int start_threads(struct toucher *toucher, pthread_barrier_t *start,
 	return 0;
 }
 
-int touch_pages(const struct touching *what, struct touched *touched)
+static int touch(const struct touching *what, struct touched *touched)
 {
 	struct toucher *toucher = calloc(what->threads, sizeof(*toucher));
 	pthread_barrier_t start;
@@ -187,8 +194,8 @@ int touch_pages(const struct touching *what, struct touched *touched)
 	return 0;
 }
 
-int report_touches(struct trial *trial, const struct touching *what,
-		   const struct touched *touched)
+static int report(struct trial *trial, const struct touching *what,
+		  const struct touched *touched)
 {
 	double *value = trial->out->value;
 	double nr = (double)what->nr;
@@ -205,4 +212,25 @@ int report_touches(struct trial *trial, const struct touching *what,
 	value[CPU_US_PER_PAGE] = touched->cpu * 1e6 / nr;
 	value[CPU_SECONDS] = touched->cpu;
 	return 0;
+}
+
+int touch_pages(struct trial *trial, const struct touching *what)
+{
+	static struct touched touched;
+	int err = touch(what, &touched);
+
+	if (err)
+		return fail(trial, TRIAL_FAILED, "%s", strerror(-err));
+	return report(trial, what, &touched);
+}
+
+void report_bytes(struct trial *trial, size_t bytes, uint64_t begin, double cpu)
+{
+	double *value = trial->out->value;
+	double wall = (double)(now_ns() - begin) * 1e-9;
+
+	value[GB_PER_S] = (double)bytes / wall * 1e-9;
+	value[CPU_SECONDS] = cpu_seconds() - cpu;
+	value[CPU_US_PER_PAGE] =
+		value[CPU_SECONDS] * 1e6 / (double)(bytes / PAGE);
 }

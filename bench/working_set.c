@@ -11,10 +11,9 @@
  * Pages watched at a time are 100, the default: by chance alone, one figure in twenty is
  * off by 8 points or more. There is no peer.
  *
- * `slowdown`: two threads read, modify and write words at random places of all memory,
- * so that every page that is watched is touched at once. Periods are a second, so that
- * it costs thirty times what it does by default; the peer is the library with a period
- * that begins once and does not end.
+ * `slowdown`: workers.c's threads touch every page that is watched at once. Periods are
+ * a second, so that it costs thirty times what it does by default; the peer is the
+ * library with a period that begins once and does not end.
  *
  * Working sets are sampled while little of the budget is free; it is a sixteenth here,
  * so that nothing is reclaimed. A little is pushed out to begin tracking.
@@ -27,11 +26,9 @@
 
 #include "bench.h"
 
-#define AWAY	  MIB /* pushed out, to begin tracking */
 #define PERIOD_MS 250u
 #define DECIDE_MS 10u
 #define NAP_MS	  2u /* between two rounds over the active pages */
-#define THREADS	  2
 
 #define SLOWDOWN_MS 1000u
 #define NEVER_MS    3600000u
@@ -183,88 +180,6 @@ static int run_errors(const struct options *options)
 
 /* ---- Slowdown ------------------------------------------------------------------ */
 
-enum phase { WARMING, MEASURING, ENDING };
-
-struct worker {
-	pthread_t thread;
-	const struct arena *arena;
-	const int *phase; /* enum phase, atomic */
-	size_t parity;	  /* of its words */
-	uint64_t state;
-	uint64_t all, measured; /* operations */
-} __attribute__((aligned(128)));
-
-static void *work(void *arg)
-{
-	struct worker *me = arg;
-	volatile uint64_t *words = arena_page(me->arena, 0);
-	size_t pairs = me->arena->len / sizeof(*words) / 2;
-	int phase;
-
-	while ((phase = __atomic_load_n(me->phase, __ATOMIC_RELAXED)) !=
-	       ENDING) {
-		/* As xorshift() % pairs, without the division. */
-		uint64_t at = ((xorshift(&me->state) >> 32) * pairs) >> 32;
-
-		at = 2 * at + me->parity;
-		words[at] = words[at] + 1;
-		me->all++;
-		me->measured += phase == MEASURING;
-	}
-	return NULL;
-}
-
-static uint64_t sum(const struct arena *arena)
-{
-	const uint64_t *words = arena_page(arena, 0);
-	uint64_t total = 0;
-
-	for (size_t i = 0; i < arena->len / sizeof(*words); i++)
-		total += words[i];
-	return total;
-}
-
-static double time_phases(struct trial *trial, int *phase)
-{
-	uint64_t begin;
-
-	nap_ms(SLOWDOWN_MS);
-	begin = now_ns();
-	__atomic_store_n(phase, (int)MEASURING, __ATOMIC_RELAXED);
-	nap_ms(1000 * trial->options->seconds);
-	__atomic_store_n(phase, (int)ENDING, __ATOMIC_RELAXED);
-	return (double)(now_ns() - begin) * 1e-9;
-}
-
-static int run_workers(struct trial *trial, const struct arena *arena)
-{
-	static struct worker workers[THREADS];
-	static int phase = WARMING;
-	uint64_t before = sum(arena), all = 0, measured = 0;
-	double wall;
-
-	for (size_t i = 0; i < THREADS; i++) {
-		workers[i] = (struct worker){
-			.arena = arena,
-			.phase = &phase,
-			.parity = i,
-			.state = arena_word(i + 1),
-		};
-		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
-			return fail(trial, TRIAL_FAILED, "no threads");
-	}
-	wall = time_phases(trial, &phase);
-	for (size_t i = 0; i < THREADS; i++) {
-		pthread_join(workers[i].thread, NULL);
-		all += workers[i].all;
-		measured += workers[i].measured;
-	}
-	if (sum(arena) - before != all)
-		return fail(trial, TRIAL_FAILED, "writes were lost");
-	trial->out->value[PER_S] = (double)measured / wall;
-	return 0;
-}
-
 /* The peer is the side that does not sample. */
 static int slowdown_trial(struct trial *trial)
 {
@@ -273,9 +188,9 @@ static int slowdown_trial(struct trial *trial)
 	struct ovc_vm_stats stats = { .size = sizeof(stats) };
 	struct ours ours;
 
-	as.side = (enum side)trial->contest->number;
+	as.side = kind_of_memory(trial);
 	if (open_watched(&as, &ours, samples ? SLOWDOWN_MS : NEVER_MS) ||
-	    run_workers(trial, &ours.arena))
+	    workers_run(trial, &ours.arena, SLOWDOWN_MS))
 		return -1;
 	if (ovc_vm_stats(ours.vm, &stats))
 		return fail(trial, TRIAL_FAILED, "%s", ovc_error());
@@ -285,33 +200,21 @@ static int slowdown_trial(struct trial *trial)
 	return 0;
 }
 
-/* A contest for each kind of memory, so that the peer has the same. */
 static int run_slowdown(const struct options *options)
 {
-	int status = 0;
+	struct contest contest = {
+		.options = options,
+		.name = "working-set",
+		.param = "slowdown,sample=1s",
+		.peer = "not-sampling",
+		.threads = WORKERS,
+		.metrics = BIT(PER_S),
+		.bytes = case_bytes(options, 256 * MIB),
+		.ours = slowdown_trial,
+		.theirs = slowdown_trial,
+	};
 
-	for (enum side side = SIDE_ANON; side <= SIDE_MEMFD; side++) {
-		struct options one = *options;
-		struct contest contest = {
-			.options = &one,
-			.name = "working-set",
-			.param = "slowdown,sample=1s",
-			.peer = "not-sampling",
-			.threads = THREADS,
-			.metrics = BIT(PER_S),
-			.bytes = case_bytes(options, 256 * MIB),
-			.number = side,
-			.ours = slowdown_trial,
-			.theirs = slowdown_trial,
-		};
-
-		if (!options->side[side])
-			continue;
-		one.side[SIDE_ANON] = side == SIDE_ANON;
-		one.side[SIDE_MEMFD] = side == SIDE_MEMFD;
-		status |= contest_run(&contest);
-	}
-	return status;
+	return contest_run_kinds(&contest);
 }
 
 int case_working_set(const struct options *options)

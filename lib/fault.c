@@ -374,7 +374,6 @@ static int drain(struct ovc_faulter *f, int fd)
 	for (int i = 0; i < nr; i++) {
 		void *addr = (void *)faults[i].addr;
 		struct ovc_region *r = ovc_map_find(map, addr);
-
 		uint64_t idx;
 
 		if (!r) {

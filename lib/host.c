@@ -107,6 +107,14 @@ bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
 		       atomic_load(&host->allowed);
 }
 
+bool ovc_any_starved(const struct ovc_host *host)
+{
+	for (unsigned i = 0; i < host->end; i++)
+		if (host->vms[i] && atomic_load(&host->vms[i]->starved))
+			return true;
+	return false;
+}
+
 void ovc_kick_always(struct ovc_host *host)
 {
 	atomic_store(&host->changed, true);

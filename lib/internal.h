@@ -410,6 +410,9 @@ static inline uint64_t ovc_host_held(const struct ovc_host *host)
 /* Room above half of the reserve: may we bring in what nobody touched yet? */
 bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr);
 
+/* Has a fault of any VM found no memory? Needs control. */
+bool ovc_any_starved(const struct ovc_host *host);
+
 /* Wakes reclaim if memory is short. Any thread, no lock. */
 void ovc_kick(struct ovc_host *host);
 void ovc_kick_always(struct ovc_host *host);

@@ -92,12 +92,6 @@ static uint32_t refault_heat(struct ovc_region *r, uint64_t idx, uint64_t w,
 
 /* ---- clean pages ------------------------------------------------------ */
 
-/* Where the store is mapped, protection asks, and does not tell. */
-static bool tells_written(const struct ovc_region *r, uint64_t idx)
-{
-	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
-}
-
 /*
  * Should a page come in write-protected, to keep its slot? Not when guests write
  * nearly all such pages anyway: each then costs a fault of the kernel's and a slot.
@@ -111,7 +105,7 @@ static bool want_clean(struct ovc_region *r, uint64_t idx)
 	uint32_t lost =
 		atomic_load_explicit(&vm->clean_lost, memory_order_relaxed);
 
-	if (!tells_written(r, idx))
+	if (!ovc_tells_written(r, idx))
 		return false;
 	return kept + lost < 256 || kept * 8 > lost || !(idx & 15);
 }
@@ -124,7 +118,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	struct ovc_vm *vm = r->vm;
 	struct ovc_host *host = vm->host;
 	bool hold = is_hold(host, pos);
-	bool clean = slot != OVC_NO_SLOT && !write && tells_written(r, idx);
+	bool clean = slot != OVC_NO_SLOT && !write && ovc_tells_written(r, idx);
 	uint64_t done;
 	int error;
 

@@ -203,14 +203,6 @@ void ovc_promise_recall(struct ovc_host *host)
 	host->recalled_at = ovc_now_ns();
 }
 
-static bool any_starved(const struct ovc_host *host)
-{
-	for (unsigned i = 0; i < host->end; i++)
-		if (host->vms[i] && atomic_load(&host->vms[i]->starved))
-			return true;
-	return false;
-}
-
 void ovc_promise_make_room(struct ovc_host *host)
 {
 	if (!atomic_load(&host->promised) ||
@@ -218,7 +210,7 @@ void ovc_promise_make_room(struct ovc_host *host)
 			    atomic_load(&host->reserve) / OVC_PAGE / 2 <=
 		    atomic_load(&host->allowed))
 		return;
-	if (any_starved(host) ||
+	if (ovc_any_starved(host) ||
 	    atomic_load(&host->used) > atomic_load(&host->allowed) ||
 	    ovc_now_ns() - host->recalled_at > AGAIN_NS)
 		ovc_promise_recall(host);

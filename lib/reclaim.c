@@ -51,14 +51,6 @@ static void wake_starved(struct ovc_host *host)
 	}
 }
 
-static bool any_starved(const struct ovc_host *host)
-{
-	for (unsigned i = 0; i < host->end; i++)
-		if (host->vms[i] && atomic_load(&host->vms[i]->starved))
-			return true;
-	return false;
-}
-
 static uint64_t reserve_pages(const struct ovc_host *host)
 {
 	return atomic_load(&host->reserve) / OVC_PAGE;
@@ -156,7 +148,7 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 
 static void tell_stuck(struct ovc_reclaim *rc, bool progress, uint64_t now)
 {
-	if (progress || !any_starved(rc->host)) {
+	if (progress || !ovc_any_starved(rc->host)) {
 		rc->stuck_since = 0;
 		return;
 	}
@@ -214,7 +206,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	wake_starved(host);
 	progress |= atomic_load(&host->used) < freed;
 	tell_stuck(rc, progress, now);
-	if (!need && !over && !rc->writing && !any_starved(host))
+	if (!need && !over && !rc->writing && !ovc_any_starved(host))
 		return wait;
 	if (rc->writing && rc->nr_idle < 2)
 		return 100; /* nothing to do before a write is done */

@@ -173,7 +173,6 @@ bool ovc_entry_named(uint64_t w, uint64_t pos)
 		s == OVC_FILLING);
 }
 
-/* Nobody names the entry any more: its slot, if it still has one, is free. */
 /* A memfd's page that was put back while we looked at it, and then thrown away, came to
  * life again by our look: a page of zeros that nobody is charged for. */
 static void drop_looked_at(struct ovc_region *r, uint64_t idx)
@@ -187,6 +186,7 @@ static void drop_looked_at(struct ovc_region *r, uint64_t idx)
 	ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
 }
 
+/* Nobody names the entry any more: its slot, if it still has one, is free. */
 void ovc_entry_finish(struct ovc_entry *e)
 {
 	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);

@@ -15,7 +15,8 @@
  *   merge   (control) merge.c
  *
  * Where the kernel cannot tell what was written (before Linux 6.7, and where the store
- * is mapped) each page is hashed in each pass, and counts as written when three bits of its hash changed.
+ * is mapped) each page is hashed in each pass, and counts as written when three bits of
+ * its hash changed.
  *
  * CPU time is a budget: after each step the thread sleeps as long as makes it no more
  * than share_cpu percent. A pass that found little lets the next ones take a quarter
@@ -292,19 +293,6 @@ static void protect(struct ovc_region *r, uint64_t first, uint64_t nr,
 	}
 }
 
-/* Does the kernel tell whether a page was written? Not where the store is mapped. */
-static bool tells(const struct ovc_region *r, uint64_t idx)
-{
-	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
-}
-
-/* A page that the VMM dropped must not be touched: who would answer waits for us. */
-static bool is_there(uint8_t bits)
-{
-	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
-	       OVC_PAGES_PRESENT;
-}
-
 static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 		 uint64_t nr)
 {
@@ -321,12 +309,14 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 	for (uint64_t i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[first + i]);
 		enum ovc_state state = ovc_word_state(w);
-		bool told = tells(r, first + i);
+		bool told = ovc_tells_written(r, first + i);
 		uint8_t mark = atomic_load(&r->marks[first + i]);
 
 		shared += state == OVC_SHARED;
+		/* One that the VMM dropped must not be touched: who would answer
+		 * waits for us. */
 		if ((state != OVC_RESIDENT && state != OVC_CLEAN) ||
-		    !is_there(bits[i]) || bits[i] & OVC_PAGES_ZERO ||
+		    !ovc_pages_there(bits[i]) || bits[i] & OVC_PAGES_ZERO ||
 		    mark & OVC_MARK_OFF || ovc_word_pins(w))
 			continue;
 		seen++;
@@ -344,7 +334,7 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 	}
 	protect(r, first, nr, written);
 	for (unsigned i = 0; i < s->hashed.nr; i++)
-		if (tells(r, s->hashed.idx[i]))
+		if (ovc_tells_written(r, s->hashed.idx[i]))
 			set_mark(r, s->hashed.idx[i],
 				 OVC_MARK_SEEN | OVC_MARK_HASHED);
 	if (shared)
@@ -425,7 +415,7 @@ static void leave_changed(struct ovc_share *s)
 		uint8_t mark = atomic_load(&r->marks[h->idx[i]]);
 		bool same = !(mark & OVC_MARK_SEEN) || (mark & SUM_BITS) == sum;
 
-		if (tells(r, h->idx[i])) {
+		if (ovc_tells_written(r, h->idx[i])) {
 			h->idx[n] = h->idx[i];
 			h->hash[n++] = h->hash[i];
 			continue;

@@ -23,17 +23,6 @@
 
 #include <errno.h>
 
-static char *window(struct ovc_region *r, uint64_t pos)
-{
-	return r->vm->host->ring.window + pos * OVC_PAGE;
-}
-
-static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
-{
-	(void)idx;
-	return window(r, pos);
-}
-
 static size_t run_length(const struct ovc_taken *t, size_t nr)
 {
 	size_t n = 1;
@@ -47,7 +36,8 @@ static int move(struct ovc_region *r, const struct ovc_taken *t, size_t nr,
 		size_t *moved)
 {
 	struct ovc_host *host = r->vm->host;
-	char *from = ovc_page_addr(r, t->idx), *to = window(r, t->pos);
+	char *from = ovc_page_addr(r, t->idx);
+	char *to = ovc_private_view(r, t->idx, t->pos);
 	size_t bytes = 0;
 	int error;
 
@@ -76,21 +66,6 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		if (error)
 			t[i++].error = error; /* go on behind it */
 	}
-}
-
-static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
-{
-	uint64_t done;
-
-	return ovc_memory_fill(r, idx, window(r, pos), 1, wp, &done);
-}
-
-static int drop(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	(void)r;
-	(void)idx;
-	(void)nr;
-	return 0;
 }
 
 /*
@@ -123,11 +98,6 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 	return error;
 }
 
-static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	return ovc_pages_dontneed(ovc_page_addr(r, idx), nr * OVC_PAGE);
-}
-
 static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		   uint8_t *bits)
 {
@@ -138,11 +108,11 @@ static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
 const struct ovc_memory ovc_memory_anon = {
 	.name = "anon",
 	.stage = stage,
-	.view = view,
-	.put_back = put_back,
-	.drop = drop,
+	.view = ovc_private_view,
+	.put_back = ovc_private_put_back,
+	.drop = ovc_private_drop,
 	.zero = zero,
-	.discard = discard,
+	.discard = ovc_private_discard,
 	.poison = ovc_memory_poison,
 	.present = present,
 	.frames_in_window = true,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What both kinds of memory have in common: filling an absent page by copy, and
- * what is left of a page that is lost. A page that is there already (EEXIST) means
- * that somebody was faster, which the page words rule out, so that it is an error
- * here, but for a memfd: see fill_cached().
+ * What kinds of memory have in common: filling an absent page by copy, staged pages
+ * in the ring's window, and what is left of a page that is lost. A page that is there
+ * already (EEXIST) means that somebody was faster, which the page words rule out, so
+ * that it is an error here, but for a memfd: see fill_cached().
  */
 #include "memory/memory.h"
 
@@ -83,6 +83,34 @@ int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
 				     &done);
 	memcpy(to, bytes, OVC_PAGE);
 	return 0;
+}
+
+char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	(void)idx;
+	return r->vm->host->ring.window + pos * OVC_PAGE;
+}
+
+int ovc_private_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			 bool wp)
+{
+	uint64_t done;
+
+	return ovc_memory_fill(r, idx, ovc_private_view(r, idx, pos), 1, wp,
+			       &done);
+}
+
+int ovc_private_drop(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	(void)r;
+	(void)idx;
+	(void)nr;
+	return 0;
+}
+
+int ovc_private_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return ovc_pages_dontneed(ovc_page_addr(r, idx), nr * OVC_PAGE);
 }
 
 int ovc_memory_poison(struct ovc_region *r, uint64_t idx)

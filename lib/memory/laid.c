@@ -85,13 +85,6 @@ int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
 			       bits);
 }
 
-/* A marker that a write protection left is no page. */
-static bool is_there(uint8_t bits)
-{
-	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
-	       OVC_PAGES_PRESENT;
-}
-
 const char *ovc_laid_taken(const struct ovc_host *host, uint64_t k)
 {
 	return host->laid_window + k * OVC_PAGE;
@@ -146,17 +139,6 @@ void ovc_laid_release(struct ovc_host *host, uint64_t nr)
 
 /* ---- staging ------------------------------------------------------------------ */
 
-static char *window(struct ovc_region *r, uint64_t pos)
-{
-	return r->vm->host->ring.window + pos * OVC_PAGE;
-}
-
-static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
-{
-	(void)idx;
-	return window(r, pos);
-}
-
 void ovc_laid_give_back(struct ovc_region *r, uint64_t idx, const char *from)
 {
 	uint64_t done;
@@ -181,7 +163,7 @@ static void stage_run(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		t[k].error = got < 0 ? got : -EAGAIN;
 	for (int k = 0; k < got; k++) {
 		t[k].error =
-			is_there(bits[k]) ?
+			ovc_pages_there(bits[k]) ?
 				ovc_memory_stage_bytes(
 					r, t[k].idx, t[k].pos,
 					ovc_laid_taken(host, (unsigned)k)) :
@@ -205,21 +187,6 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 	}
 }
 
-static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
-{
-	uint64_t done;
-
-	return ovc_memory_fill(r, idx, window(r, pos), 1, wp, &done);
-}
-
-static int drop(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	(void)r;
-	(void)idx;
-	(void)nr;
-	return 0;
-}
-
 /* Always a frame, not the kernel's zero page: that would not overwrite the marker of
  * a write protection, which what was here before may have left. */
 static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
@@ -228,19 +195,14 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 	return ovc_memory_anon.zero(r, idx, nr, true);
 }
 
-static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	return ovc_pages_dontneed(ovc_page_addr(r, idx), nr * OVC_PAGE);
-}
-
 const struct ovc_memory ovc_memory_laid = {
 	.name = "laid",
 	.stage = stage,
-	.view = view,
-	.put_back = put_back,
-	.drop = drop,
+	.view = ovc_private_view,
+	.put_back = ovc_private_put_back,
+	.drop = ovc_private_drop,
 	.zero = zero,
-	.discard = discard,
+	.discard = ovc_private_discard,
 	.poison = ovc_memory_poison,
 	.present = ovc_laid_look,
 	.frames_in_window = true,
@@ -300,14 +262,14 @@ int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		return got;
 	/* What is not there would read as the store's. */
 	for (int k = 0; k < got; k++)
-		there += is_there(bits[k]);
+		there += ovc_pages_there(bits[k]);
 	error = there < nr ? -EAGAIN : build(r, idx, nr);
 	if (error && r->memfd >= 0)
 		ovc_memfd_punch(r->memfd, r->memfd_offset + idx * OVC_PAGE,
 				nr * OVC_PAGE);
 	if (error)
 		for (int k = 0; k < got; k++) {
-			if (is_there(bits[k]))
+			if (ovc_pages_there(bits[k]))
 				ovc_laid_give_back(r, idx + (unsigned)k,
 						   ovc_laid_taken(host,
 								  (unsigned)k));

@@ -78,6 +78,13 @@ static inline bool ovc_is_laid_well(const struct ovc_region *r, uint64_t idx)
 	       OVC_MARK_OWN;
 }
 
+/* Does the kernel tell whether a page was written? Where the store is mapped,
+ * protection asks, and does not tell. */
+static inline bool ovc_tells_written(const struct ovc_region *r, uint64_t idx)
+{
+	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
+}
+
 /* The userfaultfd that the page's mapping is registered with. */
 static inline int ovc_memory_uffd(const struct ovc_region *r, uint64_t idx)
 {
@@ -163,6 +170,14 @@ int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr);
  */
 int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 		    uint64_t nr, bool wp, uint64_t *done);
+
+/* What private memory does, the store mapped there or not: its staged pages are in the
+ * ring's window. */
+char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos);
+int ovc_private_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			 bool wp);
+int ovc_private_drop(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_private_discard(struct ovc_region *r, uint64_t idx, uint64_t nr);
 
 /* Gives a page that is being staged its bytes, from elsewhere than the guest: a frame in
  * the ring's window, or in the memfd. [reclaim] */

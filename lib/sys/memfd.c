@@ -29,11 +29,26 @@ int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size)
 	return 0;
 }
 
+static int map_view(int fd, uint64_t offset, size_t len, int flags, char **view)
+{
+	int error = ovc_sys_fail("mmap memfd");
+	void *p;
+
+	if (error)
+		return error;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd,
+		 (off_t)offset);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, len, MADV_DONTFORK);
+	*view = p;
+	return 0;
+}
+
 int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view)
 {
 	int error = ovc_sys_fail("dup memfd");
 	char path[32];
-	void *p;
 
 	*copy = -1;
 	*view = NULL;
@@ -45,16 +60,7 @@ int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view)
 	*copy = open(path, O_RDWR | O_CLOEXEC);
 	if (*copy < 0)
 		return -errno;
-	error = ovc_sys_fail("mmap memfd");
-	if (error)
-		return error;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, *copy,
-		 (off_t)offset);
-	if (p == MAP_FAILED)
-		return -errno;
-	madvise(p, len, MADV_DONTFORK);
-	*view = p;
-	return 0;
+	return map_view(*copy, offset, len, 0, view);
 }
 
 void ovc_memfd_unmap(int copy, char *view, size_t len)
@@ -97,7 +103,6 @@ int ovc_memfd_punch(int fd, uint64_t offset, uint64_t len)
 int ovc_memfd_create(const char *name, size_t len, int *fd, char **view)
 {
 	int error = ovc_sys_fail("memfd_create");
-	void *p;
 
 	*fd = -1;
 	*view = NULL;
@@ -108,16 +113,7 @@ int ovc_memfd_create(const char *name, size_t len, int *fd, char **view)
 		return -errno;
 	if (ftruncate(*fd, (off_t)len))
 		return -errno;
-	error = ovc_sys_fail("mmap memfd");
-	if (error)
-		return error;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-		 *fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	madvise(p, len, MADV_DONTFORK);
-	*view = p;
-	return 0;
+	return map_view(*fd, 0, len, MAP_NORESERVE, view);
 }
 
 int ovc_memfd_write(int fd, uint64_t offset, const struct iovec *iov, size_t nr)

@@ -54,15 +54,15 @@ struct pm_scan_arg {
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
 
-int ovc_pages_reserve(size_t len, void **addr)
+static int map_empty(void *at, size_t len, int flags, void **addr)
 {
 	int error = ovc_sys_fail("mmap");
 	void *p;
 
 	if (error)
 		return error;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	/* Huge pages would make what is touched, and so counted, more. */
@@ -70,6 +70,11 @@ int ovc_pages_reserve(size_t len, void **addr)
 	madvise(p, len, MADV_DONTFORK);
 	*addr = p;
 	return 0;
+}
+
+int ovc_pages_reserve(size_t len, void **addr)
+{
+	return map_empty(NULL, len, 0, addr);
 }
 
 void ovc_pages_release(const volatile void *addr, size_t len)
@@ -80,19 +85,7 @@ void ovc_pages_release(const volatile void *addr, size_t len)
 
 int ovc_pages_refresh(void *addr, size_t len)
 {
-	int error = ovc_sys_fail("mmap");
-	void *p;
-
-	if (error)
-		return error;
-	p = mmap(addr, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-		 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	madvise(p, len, MADV_NOHUGEPAGE);
-	madvise(p, len, MADV_DONTFORK);
-	return 0;
+	return map_empty(addr, len, MAP_FIXED, &addr);
 }
 
 int ovc_pages_make(size_t len, unsigned traits, void **addr)

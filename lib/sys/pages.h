@@ -61,6 +61,13 @@ int ovc_pages_dontfork(void *addr, size_t len, bool on);
 #define OVC_PAGES_FILE	  8  /* the frame is of a file: no private copy */
 #define OVC_PAGES_ZERO	  16 /* the kernel's zero page */
 
+/* A marker that a write protection left is no page. */
+static inline bool ovc_pages_there(uint8_t bits)
+{
+	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
+	       OVC_PAGES_PRESENT;
+}
+
 struct ovc_pagemap {
 	int fd;	   /* of /proc/self/pagemap */
 	bool scan; /* PAGEMAP_SCAN works */

@@ -13,7 +13,10 @@
  * it takes for clean. Both must agree before a write is spared.
  *
  * Failures: a page that the kernel will not move (pinned for direct I/O: EBUSY)
- * stays with the guest and says so; pages around it are moved.
+ * stays with the guest and says so; pages around it are moved. Linux 6.18 says EEXIST
+ * of pages that it moved where something made it try twice (it forgets to go on to
+ * the next page, and finds the place taken by the first try). No place in the window
+ * is taken before, so that the guest's page table says what happened.
  *
  * A put back copies. To move would spare the copy and a frame until the window is
  * released, but costs more than the copy while other CPUs run the guest, for the
@@ -52,6 +55,16 @@ static int move(struct ovc_region *r, const struct ovc_taken *t, size_t nr,
 	return error;
 }
 
+/* Did it go, whatever was said? */
+static bool is_gone(struct ovc_region *r, uint64_t idx)
+{
+	uint8_t bits;
+
+	return !ovc_pagemap_get(&r->vm->host->pagemap, ovc_page_addr(r, idx), 1,
+				&bits) &&
+	       !bits;
+}
+
 static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 {
 	/* Not clean any more: what was written since it got its slot. */
@@ -63,6 +76,8 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		for (size_t k = 0; k < moved; k++)
 			t[i + k].error = 0;
 		i += moved;
+		if (error == -EEXIST && is_gone(r, t[i].idx))
+			error = t[i++].error = 0;
 		if (error)
 			t[i++].error = error; /* go on behind it */
 	}

@@ -385,6 +385,10 @@ static int drain(struct ovc_faulter *f, int fd)
 			serve_write(r, idx, since);
 		else
 			serve(f, r, idx, &faults[i], since);
+		/* It waits in a mapping that is no more, where what fills the page
+		 * wakes nobody: it is to ask again. */
+		if (fd != ovc_memory_uffd(r, idx))
+			ovc_uffd_wake(fd, addr, OVC_PAGE);
 	}
 	return nr;
 }

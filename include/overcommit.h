@@ -867,8 +867,8 @@ struct ovc_deflation {
 
 /*
  * The guest takes frames back from its balloon. While faults are tracked and the
- * budget has room, long runs (256 KiB) are filled with zeros at once, so that they cost
- * no fault each; others are filled when they are touched. `result` may be NULL.
+ * budget has room, they are filled with zeros at once, so that they cost no fault each;
+ * otherwise when they are touched. `result` may be NULL.
  *  -EINVAL  vm is NULL; pfns is NULL and nr is not 0; result->size is too small
  * [any]
  */

@@ -311,7 +311,7 @@ int ovc_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
 
 /* ---- deflate ----------------------------------------------------------------- */
 
-/* Takes one run's frames out of the balloon, and fills what is long enough. */
+/* Takes one run's frames out of the balloon, and fills them. */
 static void deflate_run(struct ovc_region *r, const struct ovc_run *run,
 			struct ovc_deflation *sum)
 {
@@ -330,7 +330,7 @@ static void deflate_run(struct ovc_region *r, const struct ovc_run *run,
 			continue;
 		}
 		sum->refused += i < end;
-		if (i - from >= OVC_REFILL_LEAST)
+		if (i > from)
 			sum->filled += ovc_refill(r, from, i - from);
 		from = i + 1;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest that takes whole chunks back from its balloon is about to use them: in tracked
- * memory each page would cost it a fault, which one call for many spares it.
+ * A guest that takes frames back from its balloon is about to use them: in tracked
+ * memory each page would cost it a fault and a wait, which a call from here spares it; one
+ * call fills a run of them.
  *
  * Untracked memory is left to the kernel, which fills it on touch at its own speed, with
  * huge pages where it can.

@@ -5,9 +5,6 @@
 
 #include "internal.h"
 
-/* Fewer in a row are left to be filled when they are touched. */
-#define OVC_REFILL_LEAST 64
-
 /* Gives nr pages zeros as far as they are EMPTY and the budget has room: no more than
  * that would wait. Returns how many. [any] thread; waits for nobody. */
 uint64_t ovc_refill(struct ovc_region *r, uint64_t idx, uint64_t nr);

@@ -423,7 +423,8 @@ struct ovc_host_options {
 	uint32_t share; /* enum ovc_share_mode */
 
 	/* Percent of one CPU that looking for equal pages may take at most,
-	 * 1 to 100. Less is taken while passes find little. Default: 5. */
+	 * 1 to 100; what it costs guests to write pages that are watched counts
+	 * as well. Less is taken while passes find little. Default: 5. */
 	uint32_t share_cpu;
 
 	/* Mappings of the process that sharing may use; each run of shared

@@ -19,8 +19,10 @@
  * its hash changed.
  *
  * CPU time is a budget: after each step the thread sleeps as long as makes it no more
- * than share_cpu percent. A pass that found little lets the next ones take a quarter
- * of that, but so much that a pass takes no longer than a minute, if that is enough.
+ * than share_cpu percent. What guests pay counts as well: who writes a page that was
+ * protected to see whether it is written takes a fault of the kernel's. A pass that found
+ * little lets the next ones take a quarter of that, but so much that a pass takes no
+ * longer than a minute, if that is enough.
  *
  * Nothing is done before faults are tracked, for pages can be shared only then;
  * OVC_SHARE_ALWAYS tracks all regions at once.
@@ -45,7 +47,8 @@
 #define BURST_NS   2000000ull	  /* of work before a sleep */
 #define PASS_NS	   60000000000ull /* that a pass should take at most */
 #define RECOUNT_NS 5000000000ull
-#define LITTLE	   256 /* found less than a 256th of the pages: little */
+#define WRITE_NS   1000 /* of the guest, for a page that it writes again */
+#define LITTLE	   256	/* found less than a 256th of the pages: little */
 #define SUM_BITS   (7u << OVC_MARK_SUM)
 #define DEAD_PAGES 256 /* of the store, that are worth a sweep */
 
@@ -64,7 +67,7 @@ struct ovc_share {
 	bool little; /* the last pass found little */
 	uint64_t last_cpu;
 
-	uint64_t owed; /* ns of work not slept for */
+	uint64_t owed; /* ns of work, ours and guests', not slept for */
 	uint64_t recounted;
 
 	uint64_t number; /* of the chunk's first page */
@@ -341,6 +344,7 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 		ovc_lay_find_broken(r, first, nr);
 	ovc_lay_fold(r, first, nr);
 	s->pass_scanned += seen;
+	s->owed += changed * WRITE_NS;
 	atomic_fetch_add(&s->figures.scanned, seen);
 	atomic_fetch_add(&r->vm->count.changed, changed);
 	atomic_fetch_add(&host->count.changed, changed);

@@ -702,6 +702,7 @@ struct ovc_vm_stats {
 				 all of its memory before the first decision */
 	uint64_t active;      /* bytes of its working set, estimated; all while
 				 that is not known */
+	uint64_t id;	      /* in snapshots for policies and in traces */
 };
 
 /*

@@ -496,6 +496,7 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 		s->swap_used = ovc_swap_used(vm->swap) * OVC_PAGE;
 	}
 	fill_entitlement(vm, s);
+	s->id = vm->id;
 	s->shared_bytes = atomic_load(&vm->shared) * OVC_PAGE;
 	refs = atomic_load(&vm->domain->refs);
 	if (refs)

@@ -249,7 +249,7 @@ static struct {
 	atomic_ulong asked, started, stopped, traced;
 	_Atomic uint64_t entitle, swap, balloon;
 	atomic_bool throttle, refuse;
-	_Atomic uint64_t resident, memory, min;
+	_Atomic uint64_t id, resident, memory, min;
 	_Atomic uint32_t flags, shares;
 } own;
 
@@ -288,6 +288,7 @@ static int own_decide(void *state, const struct ovc_policy_snapshot *s,
 	if (s->nr_vms) {
 		const struct ovc_policy_vm *v = &s->vms[0];
 
+		atomic_store(&own.id, v->id);
 		atomic_store(&own.resident, v->resident);
 		atomic_store(&own.memory, v->memory);
 		atomic_store(&own.min, v->min);
@@ -344,6 +345,8 @@ Test(policy, a_policy_of_the_vmm_s_is_asked_and_traced)
 	own_open(&p);
 	cr_assert_eq(atomic_load(&own.started), 1);
 	wait_for(atomic_load(&own.resident) >= 32 * MIB);
+	cr_assert_eq(atomic_load(&own.id), stats_of(&p.guest[0]).id);
+	cr_assert_neq(atomic_load(&own.id), stats_of(&p.guest[1]).id);
 	cr_assert_eq(atomic_load(&own.memory), 64 * MIB);
 	cr_assert_eq(atomic_load(&own.min), 2 * MIB);
 	cr_assert_eq(atomic_load(&own.shares), 7);

@@ -478,6 +478,28 @@ static void fill_entitlement(const struct ovc_vm *vm, struct ovc_vm_stats *s)
 	s->active = ovc_sample_active(vm, &known);
 }
 
+#define TRIES 64
+
+/* Where its pages are, of one moment: none came back meanwhile, as far as its guest
+ * lets us see one. Needs control, so that none goes. */
+static void fill_places(struct ovc_vm *vm, struct ovc_vm_stats *s)
+{
+	const struct ovc_counters *c = &vm->count;
+	uint64_t before, after;
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		before = atomic_load(&c->put_back) + atomic_load(&c->swap_in);
+		s->staged = atomic_load(&vm->staged) * OVC_PAGE;
+		s->swapped = atomic_load(&vm->swapped) * OVC_PAGE;
+		s->resident = ovc_vm_resident(vm);
+		after = atomic_load(&c->put_back) + atomic_load(&c->swap_in);
+		if (before == after)
+			break;
+	}
+	s->poisoned = atomic_load(&vm->poisoned) * OVC_PAGE;
+	s->shared_bytes = atomic_load(&vm->shared) * OVC_PAGE;
+}
+
 static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 {
 	const struct ovc_counters *c = &vm->count;
@@ -487,7 +509,7 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 	ovc_control_lock(vm->host);
 	s->configured = vm->configured * OVC_PAGE;
 	s->regions = vm->nr_regions;
-	s->resident = ovc_vm_resident(vm);
+	fill_places(vm, s);
 	s->tracked = vm->nr_regions > 0;
 	for (unsigned i = 0; i < vm->nr_regions; i++)
 		s->tracked &= atomic_load(&vm->regions[i]->tracked);
@@ -497,16 +519,12 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 	}
 	fill_entitlement(vm, s);
 	s->id = vm->id;
-	s->shared_bytes = atomic_load(&vm->shared) * OVC_PAGE;
 	refs = atomic_load(&vm->domain->refs);
 	if (refs)
 		s->charged_bytes =
 			(uint64_t)((double)s->shared_bytes *
 				   (double)vm->domain->stored / (double)refs);
 	ovc_control_unlock(vm->host);
-	s->staged = atomic_load(&vm->staged) * OVC_PAGE;
-	s->swapped = atomic_load(&vm->swapped) * OVC_PAGE;
-	s->poisoned = atomic_load(&vm->poisoned) * OVC_PAGE;
 	s->pinned = atomic_load(&vm->pinned) * OVC_PAGE;
 	s->limit = atomic_load(&vm->limit) * OVC_PAGE;
 	gone = s->resident + s->staged + s->swapped + s->poisoned +

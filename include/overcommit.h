@@ -115,7 +115,8 @@ struct ovc_policy_options {
 
 	/* Stalls of the whole machine for want of memory (PSI's avg10) that
 	 * make the state soft (`some`) and hard (`full`); half of that ends it.
-	 * 1 to 10000, UINT32_MAX to ignore them. Default: 1000 and 500. */
+	 * 1 to 10000, UINT32_MAX to ignore them. Default: 1000 and 500. They
+	 * do not count while a quarter of the machine is available. */
 	uint32_t psi_some, psi_full;
 
 	/* The most that a balloon may hold, of its VM's memory: 1 to 9000.
@@ -215,7 +216,9 @@ enum ovc_policy_state {
 	OVC_POLICY_CLEAR = 1, /* shares harder */
 	OVC_POLICY_SOFT = 2,  /* balloons; swaps where that is not possible */
 	OVC_POLICY_HARD = 3,  /* swaps what balloons do not bring at once */
-	OVC_POLICY_LOW = 4,   /* lets the greediest VM's faults wait */
+	OVC_POLICY_LOW =
+		4, /* lets the greediest VM's faults wait where others go
+				 short */
 };
 
 /* What decided on the state. */

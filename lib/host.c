@@ -48,22 +48,29 @@ void ovc_host_recount(struct ovc_host *host)
 		     own < budget ? (budget - own) / OVC_PAGE : 0);
 }
 
+/* What a VM may hold: its limit, or what it is entitled to while it is throttled. */
+static uint64_t ceiling(const struct ovc_vm *vm)
+{
+	uint64_t limit = atomic_load_explicit(&vm->limit, memory_order_relaxed);
+	uint64_t entitled;
+
+	limit = limit ? limit : UINT64_MAX;
+	if (!atomic_load_explicit(&vm->throttled, memory_order_relaxed))
+		return limit;
+	entitled = atomic_load(&vm->entitled);
+	return entitled < limit ? entitled : limit;
+}
+
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
-	uint64_t limit = atomic_load_explicit(&vm->limit, memory_order_relaxed);
-	uint64_t used;
+	uint64_t most = ceiling(vm), used;
 
 	if (atomic_load_explicit(&vm->leaving, memory_order_relaxed)) {
 		atomic_fetch_add(&host->used, nr);
 		return true;
 	}
-	if (limit &&
-	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr > limit)
-		return false;
-	if (atomic_load_explicit(&vm->throttled, memory_order_relaxed) &&
-	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr >
-		    atomic_load(&vm->entitled))
+	if (atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr > most)
 		return false;
 	used = atomic_fetch_add(&host->used, nr) + nr;
 	if (used > atomic_load(&host->allowed)) {
@@ -72,7 +79,7 @@ bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 	}
 	if (used + atomic_load(&host->reserve) / OVC_PAGE / 2 >
 		    atomic_load(&host->allowed) ||
-	    limit)
+	    most != UINT64_MAX)
 		ovc_kick(host);
 	return true;
 }
@@ -94,12 +101,12 @@ void ovc_uncharge(struct ovc_host *host, uint64_t nr)
 bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
-	uint64_t limit = atomic_load(&vm->limit);
+	uint64_t most = ceiling(vm);
 
 	/* What is on its way in does not count against the limit yet. */
-	if (limit && !atomic_load(&vm->leaving) &&
+	if (most != UINT64_MAX && !atomic_load(&vm->leaving) &&
 	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr + AHEAD >
-		    limit)
+		    most)
 		return false;
 	return atomic_load(&vm->leaving) ||
 	       atomic_load(&host->used) + nr +

@@ -75,10 +75,12 @@ static uint64_t host_need(struct ovc_reclaim *rc)
 static uint64_t vm_need(const struct ovc_vm *vm)
 {
 	uint64_t limit = atomic_load(&vm->limit);
-	uint64_t have = atomic_load(&vm->resident) + atomic_load(&vm->staged);
+	uint64_t have = ovc_vm_held(vm);
 	uint64_t margin = limit / 64 < 1024 ? limit / 64 : 1024;
 	uint64_t need = 0;
 
+	/* What is being written is as good as gone. */
+	have -= vm->writing < have ? vm->writing : have;
 	if (limit && have + margin / 2 > limit)
 		need = have + margin - limit;
 	if (have > vm->goal && have - vm->goal > need)

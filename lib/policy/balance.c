@@ -5,7 +5,8 @@
  *   1. how short is memory, and how much may VMs hold together?  pressure.c
  *   2. what is each VM entitled to?                              entitle.c
  *   3. who holds more: by the balloon or by force?               balloon.c
- *   4. in the worst state, the VM that holds most beyond its entitlement waits
+ *   4. in the worst state, the VM that holds most beyond its entitlement waits, if
+ *      another faults that holds less than its own
  *
  * Guarantees go before what should stay free: where they fit into the budget less
  * the overhead they are kept, even if that leaves the host short.
@@ -184,22 +185,34 @@ static struct ovc_policy_balloon *balloon_of(struct balance *b,
 	return &own->balloon;
 }
 
+/* Does a VM wait for memory that it is entitled to? */
+static bool is_deprived(const struct ovc_policy_vm *vm,
+			const struct ovc_policy_vm_decision *d)
+{
+	return vm->resident < d->entitlement &&
+	       (vm->faults_waiting || vm->swap_in);
+}
+
+/* What it may not take another gets: where nobody else goes short, all would only stand
+ * still. */
 static void throttle_greediest(const struct ovc_policy_snapshot *s,
 			       struct ovc_policy_decision *d)
 {
 	struct ovc_policy_vm_decision *greediest = NULL;
 	uint64_t most = 0;
+	bool deprived = false;
 
 	for (size_t i = 0; i < s->nr_vms; i++) {
 		uint64_t held = s->vms[i].resident;
 
+		deprived |= is_deprived(&s->vms[i], &d->vms[i]);
 		if (held <= d->vms[i].entitlement ||
 		    held - d->vms[i].entitlement <= most)
 			continue;
 		most = held - d->vms[i].entitlement;
 		greediest = &d->vms[i];
 	}
-	if (greediest)
+	if (greediest && deprived)
 		greediest->throttle = 1;
 }
 

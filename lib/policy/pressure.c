@@ -4,7 +4,9 @@
  *
  * There are two such shares, of the budget and of the machine; the worse one
  * counts. The machine may have less than the budget says, for there are other
- * programs. Its stalls (PSI) can make the state soft or hard, too, but not low.
+ * programs. Its stalls (PSI) can make the state soft or hard, too, but not low; while a
+ * quarter of the machine is available they are of somebody at a limit of his own (a
+ * cgroup), whom nothing would help that we give back.
  *
  * A state is entered at one figure and left at another, a little better one: the
  * state is computed for both, and the one before is kept in between.
@@ -42,6 +44,11 @@ static bool knows_machine(const struct ovc_policy_snapshot *s)
 	       s->mem_total != OVC_POLICY_UNKNOWN &&
 	       s->mem_available <= s->mem_total && s->mem_total &&
 	       s->mem_total <= UINT64_MAX / 2;
+}
+
+static bool is_roomy(const struct ovc_policy_snapshot *s)
+{
+	return knows_machine(s) && s->mem_available > s->mem_total / 4;
 }
 
 static enum ovc_policy_state by_share(uint64_t free, uint64_t all,
@@ -129,8 +136,8 @@ void ovc_pressure_update(struct ovc_pressure *p,
 {
 	struct verdict enter, leave;
 
-	p->some = stalls(s->psi_some, o->psi_some, p->some);
-	p->full = stalls(s->psi_full, o->psi_full, p->full);
+	p->some = !is_roomy(s) && stalls(s->psi_some, o->psi_some, p->some);
+	p->full = !is_roomy(s) && stalls(s->psi_full, o->psi_full, p->full);
 	enter = judge(p, s, o, 0);
 	leave = judge(p, s, o, o->hysteresis);
 	if (enter.state < p->state && leave.state < p->state)

@@ -226,11 +226,12 @@ Test(balance, what_is_pinned_stays)
 
 Test(balance, in_the_low_state_only_the_greediest_waits)
 {
-	add(1000 * MIB, 250 * MIB);
+	add(1000 * MIB, 250 * MIB)->swap_in = MIB;
 	add(1000 * MIB, 700 * MIB);
 	add(1000 * MIB, 400 * MIB);
 	snapshot.budget = 1000 * MIB;
 	decide();
+	cr_assert_gt(ds[0].entitlement, 250 * MIB);
 	cr_assert_lt(ds[2].entitlement, 400 * MIB);
 	cr_assert_eq(decision.state, OVC_POLICY_LOW);
 	cr_assert_eq(ds[0].throttle, 0);
@@ -240,6 +241,22 @@ Test(balance, in_the_low_state_only_the_greediest_waits)
 	decide();
 	cr_assert_eq(decision.state, OVC_POLICY_SOFT);
 	cr_assert_eq(ds[1].throttle, 0);
+}
+
+/* A VM that waited alone would wait for nobody. */
+Test(balance, nobody_waits_where_nobody_else_goes_short)
+{
+	add(1000 * MIB, 250 * MIB);
+	add(1000 * MIB, 750 * MIB)->swap_in = MIB;
+	snapshot.budget = 1000 * MIB;
+	decide();
+	cr_assert_eq(decision.state, OVC_POLICY_LOW);
+	cr_assert_gt(ds[0].entitlement, 250 * MIB);
+	cr_assert_lt(ds[1].entitlement, 750 * MIB);
+	cr_assert_eq(ds[1].throttle, 0);
+	vms[0].faults_waiting = 1;
+	decide();
+	cr_assert_eq(ds[1].throttle, 1);
 }
 
 /* Of 4,000 MiB others have 3,400; we hold 500 and 100 are available. */

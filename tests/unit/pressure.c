@@ -192,6 +192,20 @@ Test(pressure, stalls_that_never_counted_do_not_keep_a_state)
 	cr_assert_eq(with_free(5000), OVC_POLICY_HIGH);
 }
 
+Test(pressure, stalls_do_not_count_while_a_quarter_of_the_machine_is_available)
+{
+	snapshot.psi_some = snapshot.psi_full = 9000;
+	snapshot.mem_total = 4 * BUDGET;
+	snapshot.mem_available = BUDGET + 1;
+	cr_assert_eq(update(), OVC_POLICY_HIGH);
+	cr_assert_eq(pressure.ceiling, 0);
+	snapshot.mem_available = BUDGET;
+	cr_assert_eq(update(), OVC_POLICY_HARD);
+	cr_assert_eq(pressure.cause, OVC_POLICY_BY_PSI_FULL);
+	snapshot.mem_available = BUDGET + 1;
+	cr_assert_eq(update(), OVC_POLICY_HIGH);
+}
+
 Test(pressure, stalls_do_not_lower_what_the_budget_says)
 {
 	snapshot.psi_some = 5000;

@@ -216,9 +216,7 @@ enum ovc_policy_state {
 	OVC_POLICY_CLEAR = 1, /* shares harder */
 	OVC_POLICY_SOFT = 2,  /* balloons; swaps where that is not possible */
 	OVC_POLICY_HARD = 3,  /* swaps what balloons do not bring at once */
-	OVC_POLICY_LOW =
-		4, /* lets the greediest VM's faults wait where others go
-				 short */
+	OVC_POLICY_LOW = 4,   /* the greediest waits where others go short */
 };
 
 /* What decided on the state. */

@@ -61,6 +61,13 @@ static uint64_t ceiling(const struct ovc_vm *vm)
 	return entitled < limit ? entitled : limit;
 }
 
+/* Would it hold more than that with nr pages more? Nothing is counted for who may hold
+ * all. */
+static bool exceeds(const struct ovc_vm *vm, uint64_t nr, uint64_t most)
+{
+	return most != UINT64_MAX && ovc_vm_held(vm) + nr > most;
+}
+
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
@@ -70,7 +77,7 @@ bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 		atomic_fetch_add(&host->used, nr);
 		return true;
 	}
-	if (atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr > most)
+	if (exceeds(vm, nr, most))
 		return false;
 	used = atomic_fetch_add(&host->used, nr) + nr;
 	if (used > atomic_load(&host->allowed)) {
@@ -101,14 +108,11 @@ void ovc_uncharge(struct ovc_host *host, uint64_t nr)
 bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
-	uint64_t most = ceiling(vm);
 
+	if (atomic_load(&vm->leaving))
+		return true;
 	/* What is on its way in does not count against the limit yet. */
-	if (most != UINT64_MAX && !atomic_load(&vm->leaving) &&
-	    atomic_load(&vm->resident) + atomic_load(&vm->staged) + nr + AHEAD >
-		    most)
-		return false;
-	return atomic_load(&vm->leaving) ||
+	return !exceeds(vm, nr + AHEAD, ceiling(vm)) &&
 	       atomic_load(&host->used) + nr +
 			       atomic_load(&host->reserve) / OVC_PAGE / 4 <
 		       atomic_load(&host->allowed);

@@ -76,10 +76,12 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		for (size_t k = 0; k < moved; k++)
 			t[i + k].error = 0;
 		i += moved;
+		if (!error)
+			continue;
+		/* Go on behind it. */
 		if (error == -EEXIST && is_gone(r, t[i].idx))
-			error = t[i++].error = 0;
-		if (error)
-			t[i++].error = error; /* go on behind it */
+			error = 0;
+		t[i++].error = error;
 	}
 }
 

@@ -46,9 +46,10 @@ static bool knows_machine(const struct ovc_policy_snapshot *s)
 	       s->mem_total <= UINT64_MAX / 2;
 }
 
-static bool is_roomy(const struct ovc_policy_snapshot *s)
+/* Is so little available that stalls are for want of it? */
+static bool may_stall(const struct ovc_policy_snapshot *s)
 {
-	return knows_machine(s) && s->mem_available > s->mem_total / 4;
+	return !knows_machine(s) || s->mem_available <= s->mem_total / 4;
 }
 
 static enum ovc_policy_state by_share(uint64_t free, uint64_t all,
@@ -134,10 +135,11 @@ void ovc_pressure_update(struct ovc_pressure *p,
 			 const struct ovc_policy_snapshot *s,
 			 const struct ovc_policy_options *o)
 {
+	bool count = may_stall(s);
 	struct verdict enter, leave;
 
-	p->some = !is_roomy(s) && stalls(s->psi_some, o->psi_some, p->some);
-	p->full = !is_roomy(s) && stalls(s->psi_full, o->psi_full, p->full);
+	p->some = count && stalls(s->psi_some, o->psi_some, p->some);
+	p->full = count && stalls(s->psi_full, o->psi_full, p->full);
 	enter = judge(p, s, o, 0);
 	leave = judge(p, s, o, o->hysteresis);
 	if (enter.state < p->state && leave.state < p->state)

@@ -36,17 +36,17 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list list;
 	void *arg;
-	int result;
 
 	va_start(list, request);
 	arg = va_arg(list, void *);
 	va_end(list);
-	result = refuse && request == UFFDIO_MOVE ?
-			 0 :
-			 __real_ioctl(fd, request, arg);
-	if (request != UFFDIO_MOVE || result ||
-	    (!refuse && (!every || atomic_fetch_add(&moves, 1) % every)))
-		return result;
+	if (!refuse || request != UFFDIO_MOVE) {
+		int result = __real_ioctl(fd, request, arg);
+
+		if (result || request != UFFDIO_MOVE || !every ||
+		    atomic_fetch_add(&moves, 1) % every)
+			return result;
+	}
 	((struct uffdio_move *)arg)->move = -EEXIST;
 	atomic_fetch_add(&lies, 1);
 	errno = EEXIST;

@@ -6,8 +6,9 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "child.h"
 
 static const struct {
 	const char *args[6]; /* end with NULL */
@@ -34,55 +35,46 @@ static const struct {
 	{ { "--share", "perhaps" }, "must be no or yes" },
 };
 
-/* Returns the exit status; what was said is in `said`. */
-static int run(char *program, const char *const *args, char *said, size_t size)
-{
-	char *argv[8] = { program }, copy[6][32];
-	int pipes[2], i, status;
-	size_t length = 0;
-	ssize_t got;
-	pid_t pid;
+struct said {
+	size_t length;
+	char text[4096];
+};
 
-	for (i = 0; i < 6 && args[i]; i++) {
+static void keep(void *arg, const char *line)
+{
+	struct said *said = arg;
+	size_t room = sizeof(said->text) - said->length;
+	int wrote = snprintf(said->text + said->length, room, "%s", line);
+
+	said->length += (size_t)wrote < room ? (size_t)wrote : room - 1;
+}
+
+static int run(char *program, const char *const *args, struct said *said)
+{
+	char *argv[] = { program, NULL }, *more[7] = { NULL }, copy[6][32];
+
+	for (int i = 0; i < 6 && args[i]; i++) {
 		snprintf(copy[i], sizeof(copy[i]), "%s", args[i]);
-		argv[i + 1] = copy[i];
+		more[i] = copy[i];
 	}
-	if (pipe(pipes) || (pid = fork()) < 0)
-		return -1;
-	if (!pid) {
-		dup2(pipes[1], STDERR_FILENO);
-		close(pipes[0]);
-		close(pipes[1]);
-		execv(program, argv);
-		_exit(127);
-	}
-	close(pipes[1]);
-	while (length < size - 1 &&
-	       (got = read(pipes[0], said + length, size - 1 - length)) > 0)
-		length += (size_t)got;
-	said[length] = 0;
-	close(pipes[0]);
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
+	return child_run(argv, more, STDERR_FILENO, keep, said);
 }
 
 int main(int argc, char **argv)
 {
-	int failures = 0;
-
 	if (argc < 2)
 		return 2;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		char said[4096];
-		int status = run(argv[1], wrong[i].args, said, sizeof(said));
+		struct said said = { 0 };
+		int status = run(argv[1], wrong[i].args, &said);
 
-		if (status == 2 && strstr(said, wrong[i].says))
+		if (status == 2 && strstr(said.text, wrong[i].says))
 			continue;
-		failures++;
+		child_failures++;
 		printf("failed: %s %s: exit status %d, said: %s\n",
 		       wrong[i].args[0],
-		       wrong[i].args[1] ? wrong[i].args[1] : "", status, said);
+		       wrong[i].args[1] ? wrong[i].args[1] : "", status,
+		       said.text);
 	}
-	return failures != 0;
+	return child_failures != 0;
 }

@@ -9,12 +9,10 @@
  * long all of it takes depends on the machine and is only shown.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_ARGUMENTS 64
+#include "child.h"
 
 enum { BUSY, IDLE, AWAKE, FIFTH, HALVED, RESTORED, STEPS };
 
@@ -34,15 +32,12 @@ static struct step steps[STEPS];
 static double pages, verified, errors = -1; /* of all VMs */
 static int right;			    /* "every page was right" */
 
-/* The number of a key in a line; where there is none, 0. */
 static double find(const char *line, const char *key)
 {
-	char quoted[64];
-	const char *at;
+	double value;
 
-	snprintf(quoted, sizeof(quoted), "\"%s\":", key);
-	at = strstr(line, quoted);
-	return at ? strtod(at + strlen(quoted), NULL) : 0;
+	child_number(line, key, &value);
+	return value;
 }
 
 static void read_step(struct step *step, const char *line)
@@ -60,9 +55,13 @@ static void read_step(struct step *step, const char *line)
 	step->kept = find(line, "kept_s");
 }
 
-static void read_line(const char *line)
+static void read_line(void *arg, const char *line)
 {
 	char quoted[64];
+
+	(void)arg;
+	if (strncmp(line, "{\"vm\"", 5))
+		fputs(line, stdout);
 
 	for (int i = 0; i < STEPS; i++) {
 		snprintf(quoted, sizeof(quoted), "{\"step\":\"%s\"", names[i]);
@@ -77,99 +76,58 @@ static void read_line(const char *line)
 	right |= strstr(line, "\"result\":\"every page was right\"") != NULL;
 }
 
-/* Returns the exit status. */
-static int run(char **argv)
-{
-	char *args[MAX_ARGUMENTS + 3] = { NULL }, line[1024];
-	static char scenario[] = "--scenario", json[] = "--json";
-	int pipes[2], i, status;
-	FILE *out;
-	pid_t pid;
-
-	for (i = 0; argv[i] && i < MAX_ARGUMENTS; i++)
-		args[i] = argv[i];
-	args[i++] = scenario;
-	args[i] = json;
-	if (pipe(pipes) || (pid = fork()) < 0)
-		return -1;
-	if (!pid) {
-		dup2(pipes[1], STDOUT_FILENO);
-		close(pipes[0]);
-		close(pipes[1]);
-		execv(args[0], args);
-		_exit(127);
-	}
-	close(pipes[1]);
-	out = fdopen(pipes[0], "r");
-	while (out && fgets(line, sizeof(line), out)) {
-		if (strncmp(line, "{\"vm\"", 5))
-			fputs(line, stdout);
-		read_line(line);
-	}
-	if (out)
-		fclose(out);
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
-static int failures;
-
-static void check(int ok, const char *what)
-{
-	if (ok)
-		return;
-	printf("failed: %s\n", what);
-	failures++;
-}
-
 static void check_moves(void)
 {
 	const struct step *idle = &steps[IDLE], *awake = &steps[AWAKE];
 	double ballooned = 0, donated = 0;
 
 	for (int i = 0; i < STEPS; i++) {
-		check(steps[i].seen, names[i]);
-		check(steps[i].after > 0, "busy guests hold memory");
+		child_check(steps[i].seen, names[i]);
+		child_check(steps[i].after > 0, "busy guests hold memory");
 		if (steps[i].ballooned > ballooned)
 			ballooned = steps[i].ballooned;
 		donated += steps[i].donated;
 	}
-	check(idle->after > 1.1 * idle->before,
-	      "busy guests get what idle ones had");
-	check(idle->others_after < idle->others_before &&
-		      idle->others_after < idle->after,
-	      "idle guests lose memory");
-	check(awake->after > 1.1 * awake->before &&
-		      awake->others_after < awake->others_before,
-	      "who wakes up gets memory again");
-	check(steps[FIFTH].after > 0.5 * steps[FIFTH].others_after,
-	      "who comes late gets its part");
-	check(idle->reported > 0, "idle guests report what they free");
-	check(ballooned > 1, "balloons held something");
-	check(donated > 1, "donations freed memory");
+	child_check(idle->after > 1.1 * idle->before,
+		    "busy guests get what idle ones had");
+	child_check(idle->others_after < idle->others_before &&
+			    idle->others_after < idle->after,
+		    "idle guests lose memory");
+	child_check(awake->after > 1.1 * awake->before &&
+			    awake->others_after < awake->others_before,
+		    "who wakes up gets memory again");
+	child_check(steps[FIFTH].after > 0.5 * steps[FIFTH].others_after,
+		    "who comes late gets its part");
+	child_check(idle->reported > 0, "idle guests report what they free");
+	child_check(ballooned > 1, "balloons held something");
+	child_check(donated > 1, "donations freed memory");
 }
 
 static void check_budget(void)
 {
 	const struct step *halved = &steps[HALVED];
 
-	check(halved->budget > 0 && halved->budget < 0.51 * steps[FIFTH].budget,
-	      "the budget is halved");
-	check(halved->kept >= 0 && halved->used <= 1.02 * halved->budget,
-	      "the halved budget is kept");
-	check(steps[RESTORED].after > 1.2 * halved->after,
-	      "the restored budget is used");
+	child_check(halved->budget > 0 &&
+			    halved->budget < 0.51 * steps[FIFTH].budget,
+		    "the budget is halved");
+	child_check(halved->kept >= 0 && halved->used <= 1.02 * halved->budget,
+		    "the halved budget is kept");
+	child_check(steps[RESTORED].after > 1.2 * halved->after,
+		    "the restored budget is used");
 }
 
 int main(int argc, char **argv)
 {
+	static char scenario[] = "--scenario", json[] = "--json";
+	char *more[] = { scenario, json, NULL };
+
 	if (argc < 2)
 		return 2;
-	check(!run(argv + 1), "the run ends with success");
+	child_check(!child_run(argv + 1, more, STDOUT_FILENO, read_line, NULL),
+		    "the run ends with success");
 	check_moves();
 	check_budget();
-	check(right && errors == 0 && pages > 0 && verified == pages,
-	      "nothing is lost");
-	return failures != 0;
+	child_check(right && errors == 0 && pages > 0 && verified == pages,
+		    "nothing is lost");
+	return child_failures != 0;
 }

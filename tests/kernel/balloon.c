@@ -16,7 +16,7 @@
 #include "sharing.h"
 #include "sys/fail.h"
 
-TestSuite(balloon, .timeout = 60);
+TestSuite(balloon, .timeout = 60 * PATIENCE);
 
 #define PAGES	 ((uint64_t)1024)
 #define HUGE	 ((size_t)2 * MIB)

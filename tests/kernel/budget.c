@@ -10,7 +10,7 @@
 
 #include "cgroup.h"
 
-TestSuite(budget, .timeout = 100);
+TestSuite(budget, .timeout = 100 * PATIENCE);
 
 #define WRITERS 4
 
@@ -78,7 +78,7 @@ static bool share_all(struct ovc_host *h, char *mem, size_t len)
 
 	for (uint64_t i = 0; i < len / PAGE; i++)
 		make_page(mem + i * PAGE, i % DIFFERENT, 9);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 2000 * PATIENCE; i++) {
 		ovc_host_stats(h, &s);
 		if (s.shared_bytes > len / 4 * 3 && s.mapped_bytes > len / 2)
 			return true;
@@ -217,7 +217,7 @@ ParameterizedTest(struct way *way, budget, a_limit_set_later_is_reached)
 	world_open(&w, (struct plan){ .way = *way, .len = 32 * MIB });
 	fill_pages(w.mem, 0, w.len / PAGE, 2);
 	cr_assert_eq(ovc_vm_set_limit(w.vm, 4 * MIB), 0);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 2000 * PATIENCE; i++) {
 		resident = vm_stats(&w).resident;
 		if (resident <= 4 * MIB)
 			break;
@@ -243,7 +243,7 @@ ParameterizedTest(struct way *way, budget, a_budget_that_shrinks_is_reached)
 	fill_pages(w.mem, 0, w.len / PAGE, 3);
 	cr_assert_eq(host_stats(&w).tracked, 0);
 	cr_assert_eq(ovc_host_set_budget(w.host, 24 * MIB), 0);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 2000 * PATIENCE; i++) {
 		used = host_stats(&w).used;
 		if (used <= 24 * MIB)
 			break;
@@ -290,7 +290,7 @@ ParameterizedTest(struct way *way, budget,
 	cr_assert_eq(host_stats(&w).faults, 0);
 	/* One page more than the budget ends that. */
 	cr_assert_eq(ovc_host_set_budget(w.host, 64 * MIB - PAGE), 0);
-	for (int i = 0; i < 2000 && !host_stats(&w).tracked; i++)
+	for (int i = 0; i < 2000 * PATIENCE && !host_stats(&w).tracked; i++)
 		usleep(1000);
 	cr_assert_neq(host_stats(&w).tracked, 0);
 	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 3), -1);

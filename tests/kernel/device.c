@@ -9,7 +9,7 @@
 
 #include "support.h"
 
-TestSuite(device, .timeout = 60);
+TestSuite(device, .timeout = 60 * PATIENCE);
 
 struct device {
 	int fd;

@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-TestSuite(dispatch, .timeout = 60);
+TestSuite(dispatch, .timeout = 60 * PATIENCE);
 
 #define NR 256
 
@@ -120,7 +120,8 @@ ParameterizedTest(struct way *way, dispatch,
 	cr_assert_eq(ovc_vm_unpin(w.vm, w.mem, NR * PAGE), 0);
 	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
 	cr_assert_eq(ovc_vm_prefetch(w.vm, w.mem, NR / 2 * PAGE), 0);
-	for (int i = 0; i < 2000 && vm_stats(&w).swapped > NR / 2 * PAGE; i++) {
+	for (int i = 0;
+	     i < 2000 * PATIENCE && vm_stats(&w).swapped > NR / 2 * PAGE; i++) {
 		struct pollfd p = { .fd = ovc_host_fd(w.host),
 				    .events = POLLIN };
 

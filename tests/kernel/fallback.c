@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-TestSuite(fallback, .timeout = 20);
+TestSuite(fallback, .timeout = 20 * PATIENCE);
 
 #define NR 256
 

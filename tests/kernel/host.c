@@ -13,7 +13,7 @@
 
 #include "support.h"
 
-TestSuite(host, .timeout = 60);
+TestSuite(host, .timeout = 60 * PATIENCE);
 
 /* ---- wrong arguments ------------------------------------------------------ */
 

@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-TestSuite(limits, .timeout = 60);
+TestSuite(limits, .timeout = 60 * PATIENCE);
 
 Test(limits, a_host_takes_1000_vms_and_no_more)
 {

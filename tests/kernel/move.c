@@ -14,7 +14,7 @@
 
 #include "support.h"
 
-TestSuite(move, .timeout = 60);
+TestSuite(move, .timeout = 60 * PATIENCE);
 
 #ifndef UFFDIO_MOVE
 struct uffdio_move {

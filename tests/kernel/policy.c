@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-TestSuite(policy, .timeout = 60);
+TestSuite(policy, .timeout = 60 * PATIENCE);
 
 #define VMS 2
 
@@ -120,13 +120,13 @@ static struct ovc_host_stats stats_of_host(const struct pair *p)
 	return s;
 }
 
-/* Up to 20 s. */
-#define wait_for(what)                                              \
-	do {                                                        \
-		for (unsigned n_ = 0; !(what); n_++) {              \
-			cr_assert_lt(n_, 4000, "never: %s", #what); \
-			usleep(5000);                               \
-		}                                                   \
+/* Up to 20 s, and more where all is slow. */
+#define wait_for(what)                                                         \
+	do {                                                                   \
+		for (unsigned n_ = 0; !(what); n_++) {                         \
+			cr_assert_lt(n_, 4000 * PATIENCE, "never: %s", #what); \
+			usleep(5000);                                          \
+		}                                                              \
 	} while (0)
 
 static struct ovc_policy_options quick(void)
@@ -169,11 +169,12 @@ ParameterizedTest(enum kind *kind, policy, memory_follows_shares)
 	wait_for(held(&p.guest[0]) > 2 * held(&p.guest[1]) &&
 		 held(&p.guest[1]) > 8 * MIB);
 	cr_assert_eq(stats_of(&p.guest[0]).shares, 3000);
-	cr_assert_gt(stats_of(&p.guest[0]).entitlement,
-		     2 * stats_of(&p.guest[1]).entitlement);
-	cr_assert_leq(stats_of(&p.guest[0]).entitlement +
-			      stats_of(&p.guest[1]).entitlement,
-		      64 * MIB);
+	wait_for(stats_of(&p.guest[0]).entitlement >
+		 2 * stats_of(&p.guest[1]).entitlement);
+	/* Two decisions may lie between the two looks. */
+	wait_for(stats_of(&p.guest[0]).entitlement +
+			 stats_of(&p.guest[1]).entitlement <=
+		 64 * MIB);
 	/* The other way round. */
 	cr_assert_eq(ovc_vm_set_shares(p.guest[0].vm, 1000, 0), 0);
 	cr_assert_eq(ovc_vm_set_shares(p.guest[1].vm, 3000, 0), 0);

@@ -5,7 +5,7 @@
  */
 #include "support.h"
 
-TestSuite(range, .timeout = 60);
+TestSuite(range, .timeout = 60 * PATIENCE);
 
 #define NR 512
 
@@ -411,7 +411,7 @@ ParameterizedTest(struct way *way, range,
 	fill_pages(w.mem, 0, NR, 11);
 	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, NR * PAGE), 0);
 	cr_assert_eq(ovc_vm_prefetch(w.vm, w.mem, NR * PAGE), 0);
-	for (int i = 0; i < 2000 && vm_stats(&w).swapped; i++)
+	for (int i = 0; i < 2000 * PATIENCE && vm_stats(&w).swapped; i++)
 		usleep(5000);
 	cr_assert_eq(vm_stats(&w).swapped, 0, "%s", way_name(*way));
 	in = vm_stats(&w).swap_in_bytes;

@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-TestSuite(reclaim, .timeout = 60);
+TestSuite(reclaim, .timeout = 60 * PATIENCE);
 
 #define NR 512 /* pages of most tests */
 
@@ -67,7 +67,8 @@ Test(reclaim, huge_pages_survive_until_there_is_pressure)
 	usleep(300000);
 	cr_assert_geq(smaps_bytes(at, "AnonHugePages:"), huge);
 	cr_assert_eq(ovc_host_set_budget(w.host, 16 * MIB), 0);
-	for (int i = 0; i < 2000 && vm_stats(&w).resident > 16 * MIB; i++)
+	for (int i = 0; i < 2000 * PATIENCE && vm_stats(&w).resident > 16 * MIB;
+	     i++)
 		usleep(5000);
 	cr_assert_leq(vm_stats(&w).resident, 16 * MIB);
 	cr_assert_eq(check_pages(at, 0, o.len / PAGE, 2), -1);

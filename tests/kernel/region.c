@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-TestSuite(region, .timeout = 60);
+TestSuite(region, .timeout = 60 * PATIENCE);
 
 /* ---- refused -------------------------------------------------------------- */
 

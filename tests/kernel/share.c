@@ -7,7 +7,7 @@
 
 #include "sharing.h"
 
-TestSuite(share, .timeout = 60);
+TestSuite(share, .timeout = 60 * PATIENCE);
 
 #define KINDS 32       /* contents that many pages have */
 #define MANY  (NR / 2) /* contents that two pages of a guest have */

@@ -8,7 +8,7 @@
 
 #include "sharing.h"
 
-TestSuite(share_calls, .timeout = 60);
+TestSuite(share_calls, .timeout = 60 * PATIENCE);
 
 #define KINDS 32       /* contents that many pages have */
 #define MANY  (NR / 2) /* or only two of each guest */

@@ -11,7 +11,7 @@
 
 #include "cgroup.h"
 
-TestSuite(share_storm, .timeout = 90);
+TestSuite(share_storm, .timeout = 90 * PATIENCE);
 
 #define GUESTS	3
 #define WRITERS 2    /* for each guest */
@@ -192,7 +192,7 @@ static bool until_within_budget(struct ovc_host *h)
 {
 	struct ovc_host_stats s = { .size = sizeof(s) };
 
-	for (unsigned i = 0; i < 2000; i++) {
+	for (unsigned i = 0; i < 2000 * PATIENCE; i++) {
 		ovc_host_stats(h, &s);
 		if (s.used <= s.budget)
 			return true;

@@ -8,7 +8,7 @@
 
 #include "sharing.h"
 
-TestSuite(share_ways, .timeout = 60);
+TestSuite(share_ways, .timeout = 60 * PATIENCE);
 
 #define KINDS 32 /* contents that many pages have */
 

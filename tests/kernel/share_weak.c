@@ -5,7 +5,7 @@
  */
 #include "sharing.h"
 
-TestSuite(share_weak, .timeout = 60);
+TestSuite(share_weak, .timeout = 60 * PATIENCE);
 
 #define KINDS 64 /* contents; of eight hashes */
 

@@ -52,12 +52,12 @@ long read_common(struct ovc_vm *vm, const char *mem, uint64_t idx, uint64_t nr,
 /* Until all memory was looked at again, twice: what could be shared is. */
 void wait_for_passes(const struct world *w);
 
-/* Ten seconds for a condition to come true. */
-#define wait_for(condition)                                          \
-	do {                                                         \
-		for (int i_ = 0; i_ < 2000 && !(condition); i_++)    \
-			usleep(5000);                                \
-		cr_assert(condition, "not after 10 s: " #condition); \
+/* Ten seconds for a condition to come true, more where all is slow. */
+#define wait_for(condition)                                                  \
+	do {                                                                 \
+		for (int i_ = 0; i_ < 2000 * PATIENCE && !(condition); i_++) \
+			usleep(5000);                                        \
+		cr_assert(condition, "not after 10 s: " #condition);         \
 	} while (0)
 
 #endif

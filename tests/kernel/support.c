@@ -499,7 +499,7 @@ static bool find_event(struct world *w, int type, struct seen_event *event)
 
 bool world_event(struct world *w, int type, struct seen_event *event)
 {
-	for (unsigned i = 0; i < 2000; i++) {
+	for (unsigned i = 0; i < 2000 * PATIENCE; i++) {
 		if (find_event(w, type, event))
 			return true;
 		usleep(5000);

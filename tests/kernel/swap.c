@@ -15,7 +15,7 @@
 
 #include "support.h"
 
-TestSuite(swap, .timeout = 60);
+TestSuite(swap, .timeout = 60 * PATIENCE);
 
 #define NR  256
 #define BAD 100 /* the page whose slot goes bad */

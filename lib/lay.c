@@ -131,12 +131,6 @@ bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 
 /* ---- what became of them -------------------------------------------------------- */
 
-static bool is_private(uint8_t bits)
-{
-	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_FILE |
-			OVC_PAGES_MARKED)) == OVC_PAGES_PRESENT;
-}
-
 /* A page that was mapped from the store is the guest's own now, and charged. */
 static void broken(struct ovc_region *r, uint64_t page)
 {
@@ -156,13 +150,13 @@ uint64_t ovc_lay_find_broken(struct ovc_region *r, uint64_t idx, uint64_t nr)
 
 	for (uint64_t at = idx, n; at < idx + nr; at += n) {
 		n = idx + nr - at < 512 ? idx + nr - at : 512;
-		if (ovc_laid_look(r, at, n, bits))
+		if (ovc_memory_look(r, at, n, bits))
 			continue;
 		for (uint64_t i = 0; i < n; i++) {
 			uint64_t w = atomic_load(&r->words[at + i]);
 
 			if (ovc_word_state(w) != OVC_SHARED ||
-			    !is_private(bits[i]) ||
+			    !ovc_laid_is_private(bits[i]) ||
 			    ovc_page_try(&r->words[at + i], &w, OVC_EV_BROKE,
 					 0) != OVC_ACT_FREE)
 				continue;
@@ -197,7 +191,7 @@ static void unmap_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	for (uint64_t k = 0; k < nr; k++) {
 		if (got < 0 || k >= (uint64_t)got) {
 			ovc_pager_end(r, idx + k, OVC_EV_MAPPED, page[k]);
-		} else if (is_private(bits[k])) {
+		} else if (ovc_laid_is_private(bits[k])) {
 			keep_private(r, idx + k, k, page[k]);
 		} else {
 			atomic_fetch_sub(&r->vm->mapped, 1);

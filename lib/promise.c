@@ -160,8 +160,8 @@ static void recall_some(struct ovc_region *r, uint64_t first, uint64_t nr,
 	bool kept;
 
 	end = end < r->nr ? end : r->nr;
-	/* Private pages are not to be protected: one that the host swaps then could
-	 * not be told from the marker of a page that is absent. */
+	/* Private pages are not to be protected: it would be a fault for nothing, and one
+	 * that the host swaps then looks like the marker of a page that is absent. */
 	ovc_lay_find_broken(r, idx, end - idx);
 	kept = !protect(r, idx, end - idx);
 	if (ovc_lay_find_broken(r, idx, end - idx))

@@ -20,6 +20,7 @@
 #include "memory/memory.h"
 #include "pager.h"
 #include "store/shared.h"
+#include "sys/memfd.h"
 
 #define RUN 16 /* pages read at once */
 
@@ -341,59 +342,106 @@ void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
 
 /* Copies a page that we made FILLING (it was with the guest, or staged) or
  * READING (it was swapped), and gives it back as it was. */
+/* A page that the guest had: a slot that is not known to be good any more goes. */
+static int copy_guests(struct ovc_region *r, uint64_t idx, uint64_t was,
+		       char *page)
+{
+	uint64_t slot = ovc_word_value(was);
+	bool clean = ovc_word_state(was) == OVC_CLEAN, written = true;
+	int error = ovc_memory_of(r, idx)->read(r, idx, page, &written);
+
+	if (clean && !written) {
+		ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, slot);
+		return error;
+	}
+	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	if (clean)
+		ovc_swap_free(r->vm->swap, slot);
+	return error;
+}
+
+static int copy_swapped(struct ovc_region *r, uint64_t idx, uint64_t slot,
+			char *page)
+{
+	int error = read_slots(r->vm, slot, page, OVC_PAGE);
+
+	if (!error &&
+	    ovc_swap_checksum(page) != ovc_swap_sum(r->vm->swap, slot))
+		error = -EBADMSG;
+	ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, slot);
+	return error;
+}
+
+static int copy_store(struct ovc_region *r, uint64_t page, char *to)
+{
+	return ovc_pages_copy(to, ovc_shared_view(r->vm->host->store, page),
+			      OVC_PAGE);
+}
+
+/* The guest's address is read only where the guest has a copy, which is there. */
+static int copy_shared(struct ovc_region *r, uint64_t idx, uint64_t store,
+		       char *page)
+{
+	uint8_t bits;
+	int error = ovc_memory_look(r, idx, 1, &bits);
+
+	if (!error && ovc_laid_is_private(bits))
+		error = ovc_pages_copy(page, ovc_page_addr(r, idx), OVC_PAGE);
+	else if (!error)
+		error = copy_store(r, store, page);
+	ovc_pager_end(r, idx, OVC_EV_MAPPED, store);
+	return error;
+}
+
+/* Held back by read-ahead, or staged. */
+static int copy_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+		       char *page)
+{
+	int error = 0;
+
+	if (pos >= r->vm->host->ring.cap)
+		memcpy(page, ovc_pager_view(r, idx, pos), OVC_PAGE);
+	else
+		error = ovc_memory_read_staged(r, idx, pos, page);
+	ovc_pager_end(r, idx, OVC_EV_UNPUT, pos);
+	return error;
+}
+
+/* Copies a page that we made FILLING (it was with the guest, or staged) or
+ * READING (it was swapped), and gives it back as it was. */
 static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
 			 char *page)
 {
 	uint64_t value = ovc_word_value(was);
-	uint8_t bits = 0;
 	int error;
 
 	switch (ovc_word_state(was)) {
 	case OVC_RESIDENT:
 	case OVC_CLEAN:
-		/* A memfd's page is looked at through the view: it must not
-		 * fault here, where nobody would answer. */
-		error = ovc_memory_of(r, idx)->present(r, idx, 1, &bits);
-		if (!error && (!bits || bits & OVC_PAGES_MARKED))
-			memset(page, 0, OVC_PAGE);
-		else if (!error && r->view && !ovc_is_laid(r, idx))
-			memcpy(page, r->view + idx * OVC_PAGE, OVC_PAGE);
-		else if (!error)
-			memcpy(page, ovc_page_addr(r, idx), OVC_PAGE);
-		if (ovc_word_state(was) == OVC_CLEAN)
-			ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, value);
-		else
-			ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
-		return error;
+		return copy_guests(r, idx, was, page);
 	case OVC_SWAPPED:
-		error = read_slots(r->vm, value, page, OVC_PAGE);
-		if (!error &&
-		    ovc_swap_checksum(page) != ovc_swap_sum(r->vm->swap, value))
-			error = -EBADMSG;
-		ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, value);
-		return error;
+		return copy_swapped(r, idx, value, page);
 	case OVC_STORED:
-		memcpy(page, ovc_shared_view(r->vm->host->store, value),
-		       OVC_PAGE);
+		error = copy_store(r, value, page);
 		ovc_pager_end(r, idx, OVC_EV_TO_STORE, value);
-		return 0;
-	case OVC_SHARED:
-		/* The guest's address is touched only where the guest has a
-		 * copy, which is there. */
-		error = ovc_laid_look(r, idx, 1, &bits);
-		if (!error && (bits & (OVC_PAGES_PRESENT | OVC_PAGES_FILE |
-				       OVC_PAGES_MARKED)) == OVC_PAGES_PRESENT)
-			memcpy(page, ovc_page_addr(r, idx), OVC_PAGE);
-		else if (!error)
-			memcpy(page, ovc_shared_view(r->vm->host->store, value),
-			       OVC_PAGE);
-		ovc_pager_end(r, idx, OVC_EV_MAPPED, value);
 		return error;
+	case OVC_SHARED:
+		return copy_shared(r, idx, value, page);
 	default:
-		memcpy(page, ovc_pager_view(r, idx, value), OVC_PAGE);
-		ovc_pager_end(r, idx, OVC_EV_UNPUT, value);
-		return 0;
+		return copy_staged(r, idx, value, page);
 	}
+}
+
+/* A page that was never there. Of a memfd another mapping may have made one, which the
+ * guest would find. */
+static int copy_empty(struct ovc_region *r, uint64_t idx, char *page)
+{
+	if (r->memfd >= 0)
+		return ovc_memfd_read(r->memfd,
+				      r->memfd_offset + idx * OVC_PAGE, page,
+				      OVC_PAGE);
+	memset(page, 0, OVC_PAGE);
+	return 0;
 }
 
 static int read_page(struct ovc_region *r, uint64_t idx, char *page)
@@ -412,6 +460,8 @@ static int read_page(struct ovc_region *r, uint64_t idx, char *page)
 		case OVC_ACT_NONE:
 			if (ovc_word_state(was) == OVC_POISONED)
 				return -EIO;
+			if (ovc_word_state(was) == OVC_EMPTY)
+				return copy_empty(r, idx, page);
 			memset(page, 0, OVC_PAGE);
 			return 0;
 		default:
@@ -420,27 +470,59 @@ static int read_page(struct ovc_region *r, uint64_t idx, char *page)
 	}
 }
 
+/* Not tracked: all that there is is the kernel's. (If tracking begins while we copy, a
+ * touch of ours is answered like a guest's.) */
+static int read_untracked(struct ovc_region *r, uint64_t offset, char *to,
+			  size_t len)
+{
+	char page[OVC_PAGE];
+	int error;
+
+	if (r->memfd >= 0)
+		return ovc_memfd_read(r->memfd, r->memfd_offset + offset, to,
+				      len);
+	if (!ovc_pages_copy(to, r->base + offset, len))
+		return 0;
+	/* What is bad, the page or the kind of buffer? */
+	while (len) {
+		size_t n = OVC_PAGE - offset % OVC_PAGE;
+
+		n = n < len ? n : len;
+		error = ovc_pages_copy(page, r->base + offset, n);
+		if (error)
+			return error;
+		memcpy(to, page, n);
+		to += n;
+		offset += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int read_failed(uint64_t offset, int error)
+{
+	return ovc_fail(-EIO,
+			"read: the page at offset %#llx of the region is lost "
+			"or could not be read (error %d)",
+			(unsigned long long)offset, -error);
+}
+
 int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
 {
 	_Alignas(4096) char page[OVC_PAGE];
 	char *to = buf;
+	int error;
 
-	/* Not tracked: all that there is is mapped. (If tracking begins while
-	 * we copy, a touch of ours is answered like a guest's.) */
 	if (!atomic_load(&r->tracked)) {
-		memcpy(buf, r->base + offset, len);
-		return 0;
+		error = read_untracked(r, offset, buf, len);
+		return error ? read_failed(offset, error) : 0;
 	}
 	while (len) {
 		size_t at = offset % OVC_PAGE, n = OVC_PAGE - at;
-		int error = read_page(r, offset / OVC_PAGE, page);
 
+		error = read_page(r, offset / OVC_PAGE, page);
 		if (error)
-			return ovc_fail(-EIO,
-					"read: the page at offset %#llx "
-					"of the region is lost or could "
-					"not be read (error %d)",
-					(unsigned long long)offset, -error);
+			return read_failed(offset, error);
 		if (n > len)
 			n = len;
 		memcpy(to, page + at, n);

@@ -364,8 +364,10 @@ static int for_resident(struct ovc_region *r,
 		if (error)
 			return error;
 		for (uint64_t i = 0; i < n; i++) {
-			*nr += bits[i] != 0;
-			if (bits[i] && fn)
+			bool there = ovc_pages_there(bits[i]);
+
+			*nr += there;
+			if (there && fn)
 				fn(r, at + i);
 		}
 	}

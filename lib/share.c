@@ -317,10 +317,11 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 
 		shared += state == OVC_SHARED;
 		/* One that the VMM dropped must not be touched: who would answer
-		 * waits for us. */
+		 * waits for us. One that is away is not fetched to be hashed. */
 		if ((state != OVC_RESIDENT && state != OVC_CLEAN) ||
-		    !ovc_pages_there(bits[i]) || bits[i] & OVC_PAGES_ZERO ||
-		    mark & OVC_MARK_OFF || ovc_word_pins(w))
+		    !(bits[i] & OVC_PAGES_PRESENT) ||
+		    bits[i] & OVC_PAGES_ZERO || mark & OVC_MARK_OFF ||
+		    ovc_word_pins(w))
 			continue;
 		seen++;
 		if (told && bits[i] & OVC_PAGES_WRITTEN) {

@@ -115,13 +115,6 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 	return error;
 }
 
-static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		   uint8_t *bits)
-{
-	return ovc_pagemap_get(&r->vm->host->pagemap, ovc_page_addr(r, idx), nr,
-			       bits);
-}
-
 const struct ovc_memory ovc_memory_anon = {
 	.name = "anon",
 	.stage = stage,
@@ -131,6 +124,7 @@ const struct ovc_memory ovc_memory_anon = {
 	.zero = zero,
 	.discard = ovc_private_discard,
 	.poison = ovc_memory_poison,
-	.present = present,
+	.present = ovc_memory_look,
+	.read = ovc_private_read,
 	.frames_in_window = true,
 };

@@ -184,6 +184,76 @@ void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
 		t[i].clean &= known && (bits[t[i].idx - first] & mask) == want;
 }
 
+/* ---- what a page is, and its bytes ------------------------------------- */
+
+#define TRIES 8
+
+/* Without protection a marker is nothing, and what is away is still there. Somebody who
+ * protects laid pages may come in between. */
+static int find_out(struct ovc_region *r, uint64_t idx, uint8_t *bits)
+{
+	const struct ovc_pagemap *pm = &r->vm->host->pagemap;
+	char *addr = ovc_page_addr(r, idx);
+	int error = 0;
+
+	for (unsigned i = 0; !error && *bits & OVC_PAGES_UNSURE; i++) {
+		if (i == TRIES)
+			return -EAGAIN;
+		error = ovc_uffd_unprotect(ovc_memory_uffd(r, idx), addr,
+					   OVC_PAGE);
+		if (!error)
+			error = ovc_pagemap_get(pm, addr, 1, bits);
+		if (!error)
+			error = ovc_pagemap_tell(pm, addr, 1, bits);
+	}
+	return error;
+}
+
+int ovc_memory_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		    uint8_t *bits)
+{
+	const struct ovc_pagemap *pm = &r->vm->host->pagemap;
+	char *addr = ovc_page_addr(r, idx);
+	int error = ovc_pagemap_get(pm, addr, nr, bits);
+
+	if (error || !ovc_pages_unsure(bits, nr))
+		return error;
+	error = ovc_pagemap_tell(pm, addr, nr, bits);
+	for (uint64_t i = 0; i < nr && !error; i++)
+		error = find_out(r, idx + i, &bits[i]);
+	return error;
+}
+
+/* What is there, is read without a fault that somebody would have to answer; what is away
+ * the kernel fetches. */
+int ovc_private_read(struct ovc_region *r, uint64_t idx, void *page,
+		     bool *written)
+{
+	uint8_t bits;
+	int error = ovc_memory_look(r, idx, 1, &bits);
+
+	if (error)
+		return error;
+	*written = bits & OVC_PAGES_WRITTEN;
+	if (ovc_pages_there(bits))
+		return ovc_pages_copy(page, ovc_page_addr(r, idx), OVC_PAGE);
+	memset(page, 0, OVC_PAGE);
+	return 0;
+}
+
+int ovc_memory_read_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			   void *page)
+{
+	const struct ovc_memory *m = ovc_memory_of(r, idx);
+	bool written;
+
+	if (m->frames_in_window)
+		return ovc_pages_copy(page, m->view(r, idx, pos), OVC_PAGE);
+	return m->read(r, idx, page, &written);
+}
+
+/* ---- staging ------------------------------------------------------------ */
+
 static size_t same_kind(const struct ovc_region *r, const struct ovc_taken *t,
 			size_t nr)
 {

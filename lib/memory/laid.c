@@ -78,13 +78,6 @@ int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page)
 	return 0;
 }
 
-int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		  uint8_t *bits)
-{
-	return ovc_pagemap_get(&r->vm->host->pagemap, ovc_page_addr(r, idx), nr,
-			       bits);
-}
-
 const char *ovc_laid_taken(const struct ovc_host *host, uint64_t k)
 {
 	return host->laid_window + k * OVC_PAGE;
@@ -109,6 +102,30 @@ static int move_some(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	return error;
 }
 
+/* Nobody is asked for what is touched in the window: a page that is away comes, and in the
+ * place of a marker the store's. */
+static int look_at_window(const struct ovc_host *host, uint64_t nr,
+			  uint8_t *bits)
+{
+	const struct ovc_pagemap *pm = &host->pagemap;
+	int error = ovc_pagemap_get(pm, host->laid_window, nr, bits);
+	char byte;
+
+	if (!error && ovc_pages_unsure(bits, nr))
+		error = ovc_pagemap_tell(pm, host->laid_window, nr, bits);
+	for (uint64_t k = 0; k < nr && !error; k++)
+		for (unsigned i = 0;
+		     !error && bits[k] & OVC_PAGES_UNSURE && i < TRIES; i++) {
+			error = ovc_pages_copy(&byte, ovc_laid_taken(host, k),
+					       1);
+			if (!error)
+				error = ovc_pagemap_get(pm,
+							ovc_laid_taken(host, k),
+							1, &bits[k]);
+		}
+	return error ? error : ovc_pages_unsure(bits, nr) ? -EAGAIN : 0;
+}
+
 int ovc_laid_take(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		  uint8_t *bits)
 {
@@ -122,7 +139,7 @@ int ovc_laid_take(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	}
 	if (!n)
 		return error;
-	if (ovc_pagemap_get(&host->pagemap, host->laid_window, n, bits))
+	if (look_at_window(host, n, bits))
 		/* Not known: a copy of each page is always right. */
 		memset(bits, OVC_PAGES_PRESENT, n);
 	return (int)n;
@@ -204,7 +221,8 @@ const struct ovc_memory ovc_memory_laid = {
 	.zero = zero,
 	.discard = ovc_private_discard,
 	.poison = ovc_memory_poison,
-	.present = ovc_laid_look,
+	.present = ovc_memory_look,
+	.read = ovc_private_read,
 	.frames_in_window = true,
 };
 

@@ -51,9 +51,11 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 	 * page, no longer protected, and so no longer clean. */
 	for (size_t i = 0; error && i < nr; i++)
 		t[i].clean = false;
+	/* Nothing is mapped or away any more, and nobody maps it while it is ours:
+	 * what looks like a marker is one. */
 	if (!error)
-		ovc_memory_ask_clean(r, t, nr, OVC_PAGES_MARKED,
-				     OVC_PAGES_MARKED);
+		ovc_memory_ask_clean(r, t, nr, OVC_PAGES_UNSURE,
+				     OVC_PAGES_UNSURE);
 }
 
 static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
@@ -106,10 +108,34 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 	return error;
 }
 
+/* What the file has, mapped or not, or in the host's swap. (mincore() does not know of
+ * the last.) */
 static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		   uint8_t *bits)
 {
-	return ovc_pages_cached(ovc_page_addr(r, idx), nr, bits);
+	uint64_t from = r->memfd_offset + idx * OVC_PAGE;
+	uint64_t end = from + nr * OVC_PAGE;
+
+	memset(bits, 0, nr);
+	for (uint64_t at = from, hole; at < end; at = hole) {
+		at = ovc_memfd_next_data(r->memfd, at);
+		if (at >= end)
+			break;
+		hole = ovc_memfd_next_hole(r->memfd, at);
+		hole = hole < end ? hole : end;
+		memset(bits + (at - from) / OVC_PAGE, OVC_PAGES_PRESENT,
+		       (hole - at + OVC_PAGE - 1) / OVC_PAGE);
+	}
+	return 0;
+}
+
+/* Not through a mapping: that would give memory to a hole. */
+static int read_page(struct ovc_region *r, uint64_t idx, void *page,
+		     bool *written)
+{
+	*written = false;
+	return ovc_memfd_read(r->memfd, r->memfd_offset + idx * OVC_PAGE, page,
+			      OVC_PAGE);
 }
 
 const struct ovc_memory ovc_memory_memfd = {
@@ -122,5 +148,6 @@ const struct ovc_memory ovc_memory_memfd = {
 	.discard = punch,
 	.poison = ovc_memory_poison,
 	.present = present,
+	.read = read_page,
 	.frames_in_window = false,
 };

@@ -51,9 +51,16 @@ struct ovc_memory {
 	/* What a touch of a lost page finds. [fault] */
 	int (*poison)(struct ovc_region *r, uint64_t idx);
 
-	/* Fills bits[nr] with OVC_PAGES_PRESENT where memory is in use. */
+	/* Fills bits[nr] so that ovc_pages_there() says where there are bytes of
+	 * the guest's, its frame being mapped or away. */
 	int (*present)(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		       uint8_t *bits);
+
+	/* Copies a page that is the guest's, and in the caller's hands: zeros where
+	 * there is none. *written comes out true where it is not known to be as it
+	 * was when it was protected. -EIO, -EFAULT: it is lost. */
+	int (*read)(struct ovc_region *r, uint64_t idx, void *page,
+		    bool *written);
 
 	bool frames_in_window; /* staged frames live in the ring's window */
 };
@@ -132,16 +139,34 @@ void ovc_memory_discard(struct ovc_region *r, struct ovc_run *runs, size_t nr);
 int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		 uint64_t page);
 
-/* Which of nr laid pages have a private copy: OVC_PAGES_PRESENT without
- * OVC_PAGES_FILE. */
-int ovc_laid_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		  uint8_t *bits);
+/*
+ * What nr pages of private memory are, ordinary or laid: never UNSURE. Where the kernel
+ * does not tell, the doubtful page is unprotected to find out, and counts as WRITTEN from
+ * then on: a page that is CLEAN must be the caller's, who says what becomes of it. A page of
+ * the store that loses its protection is one that was unmapped, whose touch asks.
+ */
+int ovc_memory_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		    uint8_t *bits);
+
+/* Of what ovc_memory_look() said of a laid page: is it a private copy? */
+static inline bool ovc_laid_is_private(uint8_t bits)
+{
+	return ovc_pages_there(bits) && !(bits & OVC_PAGES_FILE);
+}
+
+/* `read` of private memory. */
+int ovc_private_read(struct ovc_region *r, uint64_t idx, void *page,
+		     bool *written);
+
+/* Copies the bytes of a staged page. */
+int ovc_memory_read_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			   void *page);
 
 #define OVC_LAID_WINDOW 512 /* pages that are taken at once */
 
 /*
  * Takes up to nr (OVC_LAID_WINDOW) laid pages, the caller's, away from the guest, into
- * a window, and says in bits what they are, as ovc_laid_look() does, but for good:
+ * a window, and says in bits what they are, as ovc_memory_look() does, but for good:
  * nobody can write them there. Returns how many, or -errno. Needs control.
  */
 int ovc_laid_take(struct ovc_region *r, uint64_t idx, uint64_t nr,

@@ -80,6 +80,34 @@ uint64_t ovc_memfd_next_data(int fd, uint64_t offset)
 	return errno == ENXIO ? UINT64_MAX : offset;
 }
 
+uint64_t ovc_memfd_next_hole(int fd, uint64_t offset)
+{
+	off_t at = lseek(fd, (off_t)offset, SEEK_HOLE);
+
+	return at >= 0 ? (uint64_t)at : UINT64_MAX;
+}
+
+int ovc_memfd_read(int fd, uint64_t offset, void *buf, size_t len)
+{
+	int error = ovc_sys_fail("pread memfd");
+
+	while (!error && len) {
+		ssize_t got = pread(fd, buf, len, (off_t)offset);
+
+		if (got <= 0) {
+			/* Behind the end there is nothing to read. */
+			error = got ? -errno : -EFAULT;
+			if (error == -EINTR)
+				error = 0;
+			continue;
+		}
+		buf = (char *)buf + got;
+		offset += (uint64_t)got;
+		len -= (size_t)got;
+	}
+	return error;
+}
+
 int ovc_memfd_remap(int fd, uint64_t offset, void *addr, size_t len)
 {
 	void *p = mmap(addr, len, PROT_READ | PROT_WRITE,

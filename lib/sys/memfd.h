@@ -26,8 +26,14 @@ int ovc_memfd_write(int fd, uint64_t offset, const struct iovec *iov,
 /* Maps a range of it at addr, copied on write. */
 int ovc_memfd_map_private(int fd, uint64_t offset, void *addr, size_t len);
 
-/* The first byte from offset on that is not in a hole; UINT64_MAX for none. */
+/* Reads len bytes; holes read as zeros, and get no memory by it. All of it or an error. */
+int ovc_memfd_read(int fd, uint64_t offset, void *buf, size_t len);
+
+/* The first byte from offset on that is not in a hole, and the first that is in one;
+ * UINT64_MAX for none. What the host swapped is in no hole; what was allocated
+ * (fallocate) and never touched is in one. */
 uint64_t ovc_memfd_next_data(int fd, uint64_t offset);
+uint64_t ovc_memfd_next_hole(int fd, uint64_t offset);
 
 /* Maps a range of it anew, shared, at addr. */
 int ovc_memfd_remap(int fd, uint64_t offset, void *addr, size_t len);

@@ -280,13 +280,13 @@ void ovc_pagemap_close(struct ovc_pagemap *pm)
 static uint8_t bits_of(uint64_t categories)
 {
 	bool written = categories & PAGE_IS_WRITTEN;
+	bool file = categories & PAGE_IS_FILE;
 	uint8_t bits = OVC_PAGES_PRESENT;
 
-	/* A marker of the write protection that a page had when it was taken
-	 * counts as "swapped" and not written: no page, but a clean one. */
-	if (!(categories & PAGE_IS_PRESENT) && !written)
-		bits |= OVC_PAGES_MARKED;
-	bits |= categories & PAGE_IS_FILE ? OVC_PAGES_FILE : 0;
+	/* No marker is WRITTEN, or of a file. */
+	if (!(categories & PAGE_IS_PRESENT))
+		bits = written || file ? OVC_PAGES_AWAY : OVC_PAGES_UNSURE;
+	bits |= file ? OVC_PAGES_FILE : 0;
 	bits |= categories & PAGE_IS_PFNZERO ? OVC_PAGES_ZERO : 0;
 	return bits | (written ? OVC_PAGES_WRITTEN : 0);
 }
@@ -314,19 +314,53 @@ static int get_by_scan(const struct ovc_pagemap *pm, uintptr_t start, size_t nr,
 	return 0;
 }
 
-static uint8_t bits_of_entry(uint64_t entry)
-{
-	bool present = entry >> 63, swapped = entry >> 62 & 1;
-	bool is_protected = entry >> 57 & 1;
-	uint8_t bits = OVC_PAGES_PRESENT | OVC_PAGES_WRITTEN;
+#define ENTRY_PRESENT	((uint64_t)1 << 63)
+#define ENTRY_SWAPPED	((uint64_t)1 << 62)
+#define ENTRY_FILE	((uint64_t)1 << 61)
+#define ENTRY_PROTECTED ((uint64_t)1 << 57)
+#define ENTRY_SHOWN	(((uint64_t)1 << 55) - 1) /* all 0 where hidden */
+#define ENTRY_TYPE	31
+#define TYPE_MARKER	31
 
-	if (!present && !swapped)
-		return 0;
-	if (!present && is_protected)
-		return OVC_PAGES_PRESENT | OVC_PAGES_MARKED;
-	return bits | (entry >> 61 & 1 ? OVC_PAGES_FILE : 0);
+/* What a swap entry with protection is. Its place is never 0. */
+static uint8_t bits_of_protected(uint64_t entry)
+{
+	if (entry & ENTRY_FILE)
+		return OVC_PAGES_AWAY | OVC_PAGES_FILE;
+	if (!(entry & ENTRY_SHOWN))
+		return OVC_PAGES_UNSURE;
+	return (entry & ENTRY_TYPE) == TYPE_MARKER ? OVC_PAGES_MARKED :
+						     OVC_PAGES_AWAY;
 }
 
+static uint8_t bits_of_entry(uint64_t entry)
+{
+	uint8_t bits;
+
+	if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)))
+		return 0;
+	if (!(entry & ENTRY_PRESENT) && entry & ENTRY_PROTECTED)
+		return bits_of_protected(entry);
+	bits = entry & ENTRY_PRESENT ? OVC_PAGES_PRESENT : OVC_PAGES_AWAY;
+	bits |= entry & ENTRY_FILE ? OVC_PAGES_FILE : 0;
+	return bits | (entry & ENTRY_PROTECTED ? 0 : OVC_PAGES_WRITTEN);
+}
+
+static int read_entries(const struct ovc_pagemap *pm, uintptr_t addr,
+			uint64_t *entry, size_t nr)
+{
+	off_t at = (off_t)(addr / PAGE * sizeof(*entry));
+	ssize_t got = ovc_sys_fail("pread pagemap");
+
+	if (got)
+		return (int)got;
+	got = pread(pm->fd, entry, nr * sizeof(*entry), at);
+	if (got == (ssize_t)(nr * sizeof(*entry)))
+		return 0;
+	return got < 0 ? -errno : -EIO;
+}
+
+/* Only a scan's word is taken for what was not WRITTEN. */
 static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
 			  size_t nr, uint8_t *bits)
 {
@@ -334,16 +368,41 @@ static int get_by_reading(const struct ovc_pagemap *pm, uintptr_t start,
 
 	for (size_t i = 0; i < nr;) {
 		size_t step = nr - i < 256 ? nr - i : 256;
-		off_t at = (off_t)((start / PAGE + i) * sizeof(entry[0]));
-		ssize_t got = ovc_sys_fail("pread pagemap");
+		int error = read_entries(pm, start + i * PAGE, entry, step);
 
-		if (!got)
-			got = pread(pm->fd, entry, step * sizeof(entry[0]), at);
-		if (got != (ssize_t)(step * sizeof(entry[0])))
-			return got < 0 && errno ? -errno : -EIO;
-		for (size_t k = 0; k < step; k++)
+		if (error)
+			return error;
+		for (size_t k = 0; k < step; k++) {
 			bits[i + k] = bits_of_entry(entry[k]);
+			if (ovc_pages_there(bits[i + k]))
+				bits[i + k] |= OVC_PAGES_WRITTEN;
+		}
 		i += step;
+	}
+	return 0;
+}
+
+bool ovc_pages_unsure(const uint8_t *bits, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		if (bits[i] & OVC_PAGES_UNSURE)
+			return true;
+	return false;
+}
+
+int ovc_pagemap_tell(const struct ovc_pagemap *pm, const void *addr, size_t nr,
+		     uint8_t *bits)
+{
+	for (size_t i = 0; i < nr; i++) {
+		uint64_t entry;
+		int error;
+
+		if (!(bits[i] & OVC_PAGES_UNSURE))
+			continue;
+		error = read_entries(pm, (uintptr_t)addr + i * PAGE, &entry, 1);
+		if (error)
+			return error;
+		bits[i] = bits_of_entry(entry);
 	}
 	return 0;
 }
@@ -406,14 +465,27 @@ int ovc_pagemap_protect(const struct ovc_pagemap *pm, const void *addr,
 	return 0;
 }
 
-int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits)
+/* The source is the side that the kernel reads as it reads a write()'s: a page that is lost
+ * is an error there, also when this read is what finds out (x86). */
+int ovc_pages_copy(void *to, const void *from, size_t len)
 {
-	int error = ovc_sys_fail("mincore");
+	int error = ovc_sys_fail("process_vm_writev");
 
-	if (!error && mincore(addr, nr * PAGE, bits))
-		error = -errno;
-	for (size_t i = 0; !error && i < nr; i++)
-		bits[i] &= OVC_PAGES_PRESENT;
+	while (!error && len) {
+		struct iovec src = { (void *)(uintptr_t)from, len };
+		struct iovec dst = { to, len };
+		ssize_t got = process_vm_writev(getpid(), &src, 1, &dst, 1, 0);
+
+		if (got < 0 && (errno == ENOSYS || errno == EPERM)) {
+			memcpy(to, from, len);
+			return 0;
+		}
+		if (got <= 0)
+			return got ? -errno : -EFAULT;
+		to = (char *)to + got;
+		from = (const char *)from + got;
+		len -= (size_t)got;
+	}
 	return error;
 }
 

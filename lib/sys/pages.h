@@ -54,18 +54,25 @@ void ovc_pages_populate(void *addr, size_t len);
 /* Children of fork() do not get the range (and may get it again). */
 int ovc_pages_dontfork(void *addr, size_t len, bool on);
 
-/* Bits for each page of a range. */
-#define OVC_PAGES_PRESENT 1  /* holds a frame, or one that the host swapped */
-#define OVC_PAGES_WRITTEN 2  /* written since it was write-protected */
-#define OVC_PAGES_MARKED  4  /* absent, but was protected when it was taken */
-#define OVC_PAGES_FILE	  8  /* the frame is of a file: no private copy */
-#define OVC_PAGES_ZERO	  16 /* the kernel's zero page */
+/*
+ * Bits for each page of a range. A page is there where a frame is mapped, and where its
+ * frame is away for now. To a quick look one that is away and write-protected looks like
+ * the marker that is left of a protected page when it is taken: it is UNSURE until somebody
+ * asks further (ovc_pagemap_tell(), or ovc_memory_look(), which always finds out).
+ */
+#define OVC_PAGES_PRESENT 1 /* a frame is mapped */
+#define OVC_PAGES_WRITTEN \
+	2 /* not write-protected: written, or never protected */
+#define OVC_PAGES_MARKED 4  /* no page, but a marker of write protection */
+#define OVC_PAGES_FILE	 8  /* the frame is of a file: no private copy */
+#define OVC_PAGES_ZERO	 16 /* the kernel's zero page */
+#define OVC_PAGES_AWAY	 32 /* in the host's swap, or being moved by the kernel */
+#define OVC_PAGES_UNSURE 64 /* AWAY or MARKED */
 
-/* A marker that a write protection left is no page. */
+/* Of bits that are sure: is there a page, whose bytes must not get lost? */
 static inline bool ovc_pages_there(uint8_t bits)
 {
-	return (bits & (OVC_PAGES_PRESENT | OVC_PAGES_MARKED)) ==
-	       OVC_PAGES_PRESENT;
+	return bits & (OVC_PAGES_PRESENT | OVC_PAGES_AWAY);
 }
 
 struct ovc_pagemap {
@@ -76,10 +83,18 @@ struct ovc_pagemap {
 int ovc_pagemap_open(struct ovc_pagemap *pm, bool may_scan);
 void ovc_pagemap_close(struct ovc_pagemap *pm);
 
-/* Fills bits[nr]; ZERO only where pm->scan, and else all present is
+/* Fills bits[nr], quickly; ZERO only where pm->scan, and else all that is there is
  * WRITTEN. */
 int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 		    uint8_t *bits);
+
+/* Asks once more for pages that are UNSURE. They stay so where the kernel hides from this
+ * process what swap entries are: it shows that to CAP_SYS_ADMIN alone. */
+int ovc_pagemap_tell(const struct ovc_pagemap *pm, const void *addr, size_t nr,
+		     uint8_t *bits);
+
+/* Is any of them UNSURE? */
+bool ovc_pages_unsure(const uint8_t *bits, size_t nr);
 
 /* Is a huge page mapped there? False where it cannot be asked. */
 bool ovc_pages_is_huge(const struct ovc_pagemap *pm, const void *addr);
@@ -89,8 +104,11 @@ bool ovc_pages_is_huge(const struct ovc_pagemap *pm, const void *addr);
 int ovc_pagemap_protect(const struct ovc_pagemap *pm, const void *addr,
 			size_t nr);
 
-/* The same of the page cache behind a shared mapping: PRESENT only. */
-int ovc_pages_cached(void *addr, size_t nr, uint8_t *bits);
+/*
+ * Copies memory that may be lost (poisoned) or unmapped: -EFAULT then, and no signal. The
+ * kernel does it; where this process may not ask it to (seccomp) it is a plain copy.
+ */
+int ovc_pages_copy(void *to, const void *from, size_t len);
 
 /* What kind of mapping covers [addr, addr + len). */
 struct ovc_mapping {

@@ -9,9 +9,12 @@
 #include "world.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdarg.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -169,6 +172,27 @@ void machine_swap_on(unsigned mib)
 	if (machine_run("swapon %s", file))
 		cr_skip_test("swapon is refused here");
 	machine_undo("swapoff %s", file);
+}
+
+size_t machine_page_out(char *mem, size_t len)
+{
+	cr_assert_eq(madvise(mem, len, MADV_PAGEOUT), 0, "pageout: %s",
+		     strerror(errno));
+	return len / PAGE - present_pages(mem, len);
+}
+
+void hide_from_us(void)
+{
+	struct __user_cap_header_struct who = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct caps[2];
+
+	need_root();
+	cr_assert_eq(syscall(SYS_capget, &who, caps), 0);
+	caps[0].effective &= ~(1u << CAP_SYS_ADMIN);
+	caps[0].permitted &= ~(1u << CAP_SYS_ADMIN);
+	cr_assert_eq(syscall(SYS_capset, &who, caps), 0);
 }
 
 int in_child(int (*fn)(void *arg), void *arg, unsigned seconds)

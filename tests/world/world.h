@@ -34,6 +34,14 @@ const char *machine_mount(const char *type, unsigned mib, const char *options);
  * test where there is no room or no right. */
 void machine_swap_on(unsigned mib);
 
+/* Has the kernel put a range's pages into that swap. Returns how many of them are not
+ * mapped any more. */
+size_t machine_page_out(char *mem, size_t len);
+
+/* From now on the kernel hides from this process what only administrators may see
+ * (CAP_SYS_ADMIN), as from a VMM that has only what it needs. */
+void hide_from_us(void);
+
 /* Runs fn in a child process. Returns its exit status; 128 and the signal that ended it;
  * or -1 where it was killed since it had not ended after so many seconds. */
 int in_child(int (*fn)(void *arg), void *arg, unsigned seconds);

@@ -331,7 +331,11 @@ int ovc_policy_admit(const struct ovc_policy_snapshot *snapshot, uint64_t id,
 
 /* ---- Host ------------------------------------------------------------ */
 
-/* What happened that the VMM should know. */
+/*
+ * What happened that the VMM should know: told to ovc_host_options.event, or asked for
+ * with ovc_host_next_event(). The same thing (type, VM and error) is told at most once a
+ * second, with a count; up to 16 lost pages of a VM a second are told each.
+ */
 enum ovc_event_type {
 	/* A page's bytes are lost: its next touch is a SIGBUS (BUS_MCEERR_AR
 	 * where the kernel can), which a VMM turns into a machine check. */
@@ -349,16 +353,23 @@ enum ovc_event_type {
 };
 
 struct ovc_event {
-	size_t size;	      /* of this struct, as the library has it */
-	int type;	      /* enum ovc_event_type */
-	int error;	      /* errno, EBADMSG for a checksum mismatch, or 0 */
-	struct ovc_vm *vm;    /* NULL for events of the host */
-	const char *vm_name;  /* valid during the call; NULL likewise */
-	void *addr;	      /* first byte concerned, NULL where unknown */
-	uint64_t gpa;	      /* its guest physical address */
-	size_t len;	      /* bytes concerned */
-	const char *text;     /* the same as a sentence, valid in the call */
+	size_t size;	     /* of this struct, as the library has it */
+	int type;	     /* enum ovc_event_type */
+	int error;	     /* errno, EBADMSG for a checksum mismatch, or 0 */
+	struct ovc_vm *vm;   /* NULL for events of the host, and where the VM is
+				 gone or going */
+	const char *vm_name; /* NULL for events of the host */
+	void *addr;	     /* first byte concerned, NULL where unknown */
+	uint64_t gpa;	     /* its guest physical address */
+	size_t len;	     /* bytes concerned */
+	const char *text;    /* the same as a sentence */
 	uint64_t events_lost; /* events dropped since the last one */
+
+	uint64_t vm_id; /* ovc_vm_stats.id of the VM, which no other VM of the host
+			   ever has; 0 for events of the host */
+	uint64_t count; /* how many such events this one stands for; addr, gpa and
+			   len are those of all of them where they lie together,
+			   else of the last */
 };
 
 enum ovc_log_level {
@@ -411,13 +422,19 @@ struct ovc_host_options {
 	 * shared pages; they are not mapped where it may not. */
 	int32_t userfaultfd;
 
-	/* Called for each event, from a thread of the library's (in dispatch
-	 * mode from ovc_host_dispatch()), never with a lock held. May call
-	 * [any] calls, but not destroy. */
+	/* Called for each event, one at a time, from a thread of the library's
+	 * that does nothing else and that nobody waits for, but for
+	 * ovc_vm_destroy() of the event's VM and ovc_host_destroy(). So it may
+	 * make calls that wait, and take locks, if no one destroys with them
+	 * held; until it returns no other event is told. It must not destroy
+	 * the host. Strings and event->vm are valid until it returns.
+	 * Not together with OVC_HOST_DISPATCH. Default: the VMM asks with
+	 * ovc_host_next_event(), or is not interested. */
 	void (*event)(const struct ovc_event *event, void *opaque);
 
 	/* Called for each log line, from any thread of the library's and from
-	 * inside calls. Must not call the library. Default: no log. */
+	 * inside calls. Must not call the library, nor wait for who waits for
+	 * guest memory. Default: no log. */
 	void (*log)(int level, const char *line, void *opaque);
 	void *opaque; /* passed to both */
 
@@ -519,7 +536,9 @@ int ovc_host_create(const struct ovc_host_options *options,
 
 /*
  * Destroys the host and, first, each of its VMs as ovc_vm_destroy() with no
- * flags does. Sets *hostp to NULL. NULL and a pointer to NULL are accepted.
+ * flags does. Events that wait are told to the event function, which is waited for.
+ * Sets *hostp to NULL. NULL and a pointer to NULL are accepted. From inside of the event
+ * function it does nothing: ovc_error() says so, and *hostp stays.
  * [control]
  */
 void ovc_host_destroy(struct ovc_host **hostp);
@@ -540,15 +559,35 @@ int ovc_host_set_budget(struct ovc_host *host, uint64_t budget);
 int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats);
 
 /*
+ * Without an event function: a descriptor that polls readable while events wait. It
+ * belongs to the host. Only poll it.
+ *  -EINVAL  host is NULL, or has an event function
+ * [any]
+ */
+int ovc_host_event_fd(struct ovc_host *host);
+
+/*
+ * Without an event function: takes the next event that is to be told. Fills in as much of
+ * *event as event->size covers. Its strings are valid until the calling thread's next
+ * ovc_host_next_event(). event->vm is the VM's handle at that moment: who may destroy
+ * VMs at the same time compares vm_id instead.
+ * Returns 1 where there was one, 0 where there is none.
+ *  -EINVAL  NULL, event->size is too small, or the host has an event function
+ * [any]
+ */
+int ovc_host_next_event(struct ovc_host *host, struct ovc_event *event);
+
+/*
  * Dispatch mode: a descriptor that polls readable when ovc_host_dispatch()
- * has work. It belongs to the host.
+ * has work. It belongs to the host. Events have a descriptor of their own:
+ * ovc_host_event_fd().
  *  -EINVAL  the host has threads of its own
  * [any]
  */
 int ovc_host_fd(struct ovc_host *host);
 
 /*
- * Dispatch mode: does what is ready (faults, reads, reclaim, events), without
+ * Dispatch mode: does what is ready (faults, reads, reclaim), without
  * blocking. The thread that calls it must not touch guest memory.
  *  -EINVAL  the host has threads of its own
  * [control]
@@ -731,7 +770,9 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 
 /*
  * Removes all regions as ovc_vm_remove_region() does, gives up the swap file
- * and frees the VM; sets *vmp to NULL. No call on the VM may be under way.
+ * and frees the VM; sets *vmp to NULL. No call on the VM may be under way. An event
+ * function that is being told of this VM is waited for, unless it is the one who
+ * destroys; later events have no handle of it.
  * NULL and a pointer to NULL are accepted. [control]
  */
 void ovc_vm_destroy(struct ovc_vm **vmp, uint32_t flags);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "events.h"
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
@@ -259,33 +260,6 @@ void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region)
 			map->regions[nr++] = map->regions[i];
 	map->nr = nr;
 	atomic_store(&host->map, map);
-}
-
-/* ---- events ----------------------------------------------------------------------------- */
-
-void ovc_event_post(struct ovc_host *host, int type, int error,
-		    const struct ovc_vm *vm, const struct ovc_region *region,
-		    uint64_t idx, uint64_t nr)
-{
-	for (unsigned i = 0; i < OVC_MAX_EVENTS; i++) {
-		struct ovc_queued_event *q = &host->events[i];
-		int is = OVC_SLOT_FREE;
-
-		if (!atomic_compare_exchange_strong(&q->state, &is,
-						    OVC_SLOT_BUSY))
-			continue;
-		q->type = type;
-		q->error = error;
-		q->vm_index = vm ? vm->index : OVC_MAX_VMS;
-		q->addr = region ? ovc_page_addr(region, idx) : NULL;
-		q->gpa = region ? region->gpa + idx * OVC_PAGE : 0;
-		q->len = nr * OVC_PAGE;
-		atomic_store(&q->state, OVC_SLOT_READY);
-		atomic_store(&host->have_events, true);
-		ovc_kick_always(host);
-		return;
-	}
-	atomic_fetch_add(&host->events_lost, 1);
 }
 
 /* ---- creation ------------------------------------------------------------------------------ */
@@ -541,6 +515,8 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 	if (!error)
 		error = ovc_host_remap(host);
 	if (!error)
+		error = ovc_events_create(host, o->event, &host->events);
+	if (!error)
 		error = start_threads(host, o->fault_threads);
 	if (!error)
 		note_features(host);
@@ -564,6 +540,7 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 /* Undoes what was built, whole or in part. No VM is left. */
 static void take_apart(struct ovc_host *host, int keep_fd)
 {
+	ovc_events_stop(host->events);
 	atomic_store(&host->stop, true);
 	if (host->fault_wake >= 0)
 		ovc_notify_post(host->fault_wake);
@@ -586,6 +563,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	if (host->store)
 		ovc_shared_destroy(&host->store);
 	ovc_pages_release(host->laid_window, OVC_LAID_WINDOW * OVC_PAGE);
+	ovc_events_destroy(&host->events);
 	ovc_meta_free(host->holds);
 	ovc_pagemap_close(&host->pagemap);
 	ovc_fd_close(host->epoll);
@@ -632,7 +610,6 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->mappings_most = host->mappings_may;
 	ovc_host_share(host, o->share, o->share_cpu);
 	atomic_store(&host->share_factor, 1);
-	host->event = o->event;
 	host->log = o->log;
 	host->opaque = o->opaque;
 	error = build(host, o);
@@ -693,7 +670,7 @@ void ovc_host_step(struct ovc_host *host)
 	ovc_control_lock(host);
 	wait = ovc_reclaim_step(host->reclaim);
 	ovc_control_unlock(host);
-	ovc_reclaim_deliver(host->reclaim);
+	ovc_events_log(host);
 	wait = share_too(host, wait);
 	ovc_timer_set(host->timer, late && (wait < 0 || wait > 1) ? 1 : wait);
 }

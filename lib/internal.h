@@ -31,10 +31,12 @@
  *              Take no lock, allocate nothing, call no user code, touch no guest
  *              memory.
  *   reclaim    stages, classifies, writes, settles, on a ring of its own; starts
- *              tracking; calls the VMM's event function. The only one that takes
- *              slots and ring positions. Never waits for a fault thread.
+ *              tracking. The only one that takes slots and ring positions. Never
+ *              waits for a fault thread.
  *   share      looks for equal pages and merges them, within a budget of CPU time.
  *              Hashes without a lock, merges with control.
+ *   event      calls the VMM's event function, which may wait for anything: nobody
+ *              waits for it, but who destroys what it was told of.
  *   callers    see overcommit.h
  *   In dispatch mode the first three are steps that ovc_host_dispatch() takes.
  *
@@ -42,6 +44,7 @@
  *   host->control   mutex: control calls and each step of reclaim. Protects the
  *                   lists of VMs and regions, swap files, the staging ring, hints, and the
  *                   store but for dropping references.
+ *   events->lock    see events.c; behind all others, never held over user code.
  *   A fault thread finds regions in host->map, which control replaces whole; the
  *   old map is freed when every fault thread has been seen outside of a step
  *   (ovc_faulter_steps()).
@@ -94,6 +97,7 @@ struct ovc_memory;
 struct ovc_domain; /* domain.h */
 struct ovc_share;  /* share.h */
 struct ovc_govern; /* govern.h */
+struct ovc_events; /* events.h */
 struct ovc_sample; /* sample.c */
 
 /* What went in and out, of a VM and summed for the host: pages, relaxed. */
@@ -233,8 +237,8 @@ struct ovc_map {
 };
 
 /*
- * Events and prefetch requests wait in small tables whose slots are taken by one
- * compare-and-swap, so that a fault thread can post without a lock.
+ * Prefetch requests wait in a small table whose slots are taken by one
+ * compare-and-swap.
  */
 enum ovc_slot_state { OVC_SLOT_FREE, OVC_SLOT_BUSY, OVC_SLOT_READY };
 
@@ -245,17 +249,7 @@ struct ovc_request {
 };
 
 #define OVC_MAX_REQUESTS 256
-#define OVC_MAX_EVENTS	 64
 #define OVC_HOLDS	 32 /* of each fault thread */
-
-struct ovc_queued_event {
-	_Atomic int state;
-	int type, error;
-	unsigned vm_index;
-	void *addr;
-	uint64_t gpa;
-	size_t len;
-};
 
 struct ovc_faulter; /* fault.c */
 struct ovc_reclaim; /* reclaim.c */
@@ -328,11 +322,8 @@ struct ovc_host {
 
 	struct ovc_request requests[OVC_MAX_REQUESTS];
 	_Atomic bool have_requests;
-	struct ovc_queued_event events[OVC_MAX_EVENTS];
-	_Atomic bool have_events;
-	_Atomic uint64_t events_lost;
 
-	void (*event)(const struct ovc_event *event, void *opaque);
+	struct ovc_events *events; /* events.h */
 	void (*log)(int level, const char *line, void *opaque);
 	void *opaque;
 
@@ -422,12 +413,6 @@ void ovc_wake_faulters(struct ovc_host *host);
  * dispatch mode it does the other thread's work. */
 void ovc_host_pause(struct ovc_host *host, unsigned round);
 
-/* Queues an event for the VMM; drops (and counts) it when too many wait. Any
- * thread, no lock. */
-void ovc_event_post(struct ovc_host *host, int type, int error,
-		    const struct ovc_vm *vm, const struct ovc_region *region,
-		    uint64_t idx, uint64_t nr);
-
 /* ---- region.c -------------------------------------------------------- */
 
 int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
@@ -494,7 +479,7 @@ int ovc_faulter_ring_fd(const struct ovc_faulter *f);
 struct ovc_ring *ovc_faulter_ring(struct ovc_faulter *f);
 uint64_t ovc_faulter_buffer_pages(const struct ovc_host *host, unsigned nr);
 
-/* ---- reclaim.c, push.c, events.c --------------------------------------- */
+/* ---- reclaim.c, push.c -------------------------------------------------- */
 
 int ovc_reclaim_create(struct ovc_host *host, bool thread,
 		       struct ovc_reclaim **rp);
@@ -508,9 +493,6 @@ int ovc_reclaim_step(struct ovc_reclaim *r);
 /* Tracks what should be tracked from now on, without waiting for the thread. Needs
  * control. */
 void ovc_reclaim_look(struct ovc_reclaim *r);
-
-/* Hands queued events to the VMM. Needs no lock. */
-void ovc_reclaim_deliver(struct ovc_reclaim *r);
 
 /* Stages what can be of a range and settles it; returns when done: 0, or the
  * errno of a write that failed. Needs no lock. */

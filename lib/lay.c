@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "events.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "promise.h"

@@ -8,6 +8,7 @@
 
 #include "balloon.h"
 #include "domain.h"
+#include "events.h"
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
@@ -80,19 +81,25 @@ static void give(void *to, const void *from, size_t len)
 		memset((char *)to + len, 0, size - len);
 }
 
-static int check_stats(const char *what, const void *stats, size_t least)
+static int check_out(const char *what, const char *name, const void *out,
+		     size_t least)
 {
 	size_t size;
 
-	if (!stats)
-		return ovc_fail(-EINVAL, "%s: stats is NULL", what);
-	memcpy(&size, stats, sizeof(size));
+	if (!out)
+		return ovc_fail(-EINVAL, "%s: %s is NULL", what, name);
+	memcpy(&size, out, sizeof(size));
 	if (size < least)
 		return ovc_fail(-EINVAL,
-				"%s: stats.size is %zu; set it to "
+				"%s: %s.size is %zu; set it to "
 				"sizeof the struct",
-				what, size);
+				what, name, size);
 	return 0;
+}
+
+static int check_stats(const char *what, const void *stats, size_t least)
+{
+	return check_out(what, "stats", stats, least);
 }
 
 /* ---- host -------------------------------------------------------------------------- */
@@ -146,6 +153,11 @@ int ovc_host_create(const struct ovc_host_options *options,
 				"host_create: flags %#x has unknown "
 				"bits",
 				o.flags);
+	if (o.event && o.flags & OVC_HOST_DISPATCH)
+		return ovc_fail(-EINVAL,
+				"host_create: event together with "
+				"OVC_HOST_DISPATCH, which starts no thread to "
+				"call it: use ovc_host_next_event()");
 	if (o.fault_threads > OVC_MAX_FAULTERS)
 		return ovc_fail(-EINVAL,
 				"host_create: fault_threads %u is "
@@ -184,6 +196,12 @@ void ovc_host_destroy(struct ovc_host **hostp)
 
 	if (!host)
 		return;
+	if (ovc_events_are_mine(host->events)) {
+		ovc_fail(-EDEADLK, "host_destroy: called by the host's event "
+				   "function, which it would wait for");
+		ovc_log(host, OVC_LOG_ERROR, "%s", ovc_error());
+		return;
+	}
 	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
 		if (host->vms[i])
 			ovc_vm_unbuild(host->vms[i], false);
@@ -295,6 +313,42 @@ static int check_dispatch(const char *what, const struct ovc_host *host)
 				"create it with OVC_HOST_DISPATCH",
 				what);
 	return 0;
+}
+
+static int check_asked(const char *what, const struct ovc_host *host)
+{
+	if (!host)
+		return ovc_fail(-EINVAL, "%s: host is NULL", what);
+	if (!ovc_events_are_asked_for(host->events))
+		return ovc_fail(-EINVAL,
+				"%s: the host was created with an event "
+				"function, which is told all events",
+				what);
+	return 0;
+}
+
+int ovc_host_event_fd(struct ovc_host *host)
+{
+	int error = check_asked("event_fd", host);
+
+	return error ? error : ovc_events_fd(host->events);
+}
+
+int ovc_host_next_event(struct ovc_host *host, struct ovc_event *event)
+{
+	int error = check_asked("next_event", host);
+	struct ovc_event e;
+
+	if (error)
+		return error;
+	error = check_out("next_event", "event", event,
+			  LEAST(ovc_event, events_lost));
+	if (error)
+		return error;
+	if (!ovc_events_next(host, &e))
+		return 0;
+	give(event, &e, sizeof(e));
+	return 1;
 }
 
 int ovc_host_fd(struct ovc_host *host)

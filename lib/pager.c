@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "events.h"
 #include "frames.h"
 #include "memory/memory.h"
 #include "promise.h"

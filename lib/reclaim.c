@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "events.h"
 #include "govern.h"
 #include "meta.h"
 #include "memory/memory.h"
@@ -233,7 +234,7 @@ static void *run(void *arg)
 		int fds[2], wait;
 		bool writing;
 
-		ovc_reclaim_deliver(rc);
+		ovc_events_log(host);
 		/* Callers first, but not for ever: guests may wait for us. */
 		for (unsigned i = 0;
 		     i < 64 && atomic_load(&host->control_waiting); i++)

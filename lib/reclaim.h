@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the files of the way out share: reclaim.c (how much, when), stage.c, settle.c,
- * window.c, push.c, events.c. All of it under host->control.
+ * window.c, push.c. All of it under host->control.
  */
 #ifndef OVC_RECLAIM_H
 #define OVC_RECLAIM_H

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "events.h"
 #include "govern.h"
 #include "lay.h"
 #include "memory/memory.h"

@@ -13,6 +13,7 @@
 
 #include "balloon.h"
 #include "domain.h"
+#include "events.h"
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
@@ -169,6 +170,7 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 			set_files(host, vm->index, ovc_swap_file(vm->swap)->fd);
 		host->vms[vm->index] = vm;
 		vm->id = ++host->next_vm_id;
+		ovc_events_join(host->events, vm);
 		host->nr_vms++;
 		if (host->end <= vm->index)
 			host->end = vm->index + 1;
@@ -322,6 +324,7 @@ void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 {
 	struct ovc_host *host = vm->host;
 
+	ovc_events_leave(host->events, vm);
 	ovc_control_lock(host);
 	while (vm->nr_regions)
 		remove_at(vm, vm->nr_regions - 1, throw_away);

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "events.h"
 #include "memory/memory.h"
 #include "store/shared.h"
 #include "sys/memfd.h"

@@ -138,16 +138,51 @@ ParameterizedTest(struct way *way, dispatch,
 	free(buf);
 }
 
-Test(dispatch, events_come_from_dispatch_in_the_callers_thread)
+/* Events have a descriptor of their own, and come when they are asked for. */
+Test(dispatch, events_are_asked_for)
 {
+	struct ovc_event e = { .size = sizeof(e) };
+	struct pollfd p = { .events = POLLIN };
 	struct world w;
 
 	world_open(&w, (struct plan){ .host_flags = OVC_HOST_DISPATCH,
 				      .swap_size = MIB });
+	p.fd = ovc_host_event_fd(w.host);
+	cr_assert(p.fd >= 0);
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	cr_assert_eq(ovc_host_next_event(w.host, &e), 0);
 	fill_pages(w.mem, 0, w.len / PAGE, 2);
 	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), -ENOSPC);
-	cr_assert_eq(world_count_events(&w, OVC_EVENT_WRITE_FAILED), 0);
-	cr_assert_eq(ovc_host_dispatch(w.host), 0);
-	cr_assert_eq(world_count_events(&w, OVC_EVENT_WRITE_FAILED), 1);
+	cr_assert_eq(poll(&p, 1, 10000), 1);
+	cr_assert_eq(ovc_host_next_event(w.host, &e), 1);
+	cr_assert_eq(e.type, OVC_EVENT_WRITE_FAILED);
+	cr_assert_eq(e.error, ENOSPC);
+	cr_assert_eq(e.vm, w.vm);
+	cr_assert_eq(e.vm_id, vm_stats(&w).id);
+	cr_assert_str_eq(e.vm_name, "guest");
+	cr_assert(strstr(e.text, "guest: "), "%s", e.text);
+	while (ovc_host_next_event(w.host, &e) == 1)
+		cr_assert_neq(e.type, OVC_EVENT_WRITE_FAILED);
+	cr_assert_eq(poll(&p, 1, 0), 0);
 	world_close(&w, 0);
+}
+
+static void ignore(const struct ovc_event *event, void *opaque)
+{
+	(void)event;
+	(void)opaque;
+}
+
+Test(dispatch, an_event_function_is_refused)
+{
+	struct ovc_host_options o = { .size = sizeof(o),
+				      .budget = 64 * MIB,
+				      .flags = OVC_HOST_DISPATCH,
+				      .event = ignore };
+	struct ovc_host *host = NULL;
+
+	need_userfaultfd();
+	expect_error("create", ovc_host_create(&o, &host), -EINVAL,
+		     "ovc_host_next_event()");
+	cr_assert_null(host);
 }

@@ -255,6 +255,30 @@ Test(host, a_budget_of_which_the_given_reserve_is_half_is_refused)
 	ovc_host_destroy(&host);
 }
 
+Test(host, events_are_asked_for_where_there_is_no_function_for_them)
+{
+	struct ovc_host_options o = { .size = sizeof(o), .budget = 64 * MIB };
+	struct ovc_event e = { .size = sizeof(e) };
+	struct ovc_host *host;
+	struct world w;
+
+	world_open(&w, (struct plan){ 0 });
+	expect_error("fd", ovc_host_event_fd(w.host), -EINVAL,
+		     "event function");
+	expect_error("next", ovc_host_next_event(w.host, &e), -EINVAL,
+		     "event function");
+	world_close(&w, 0);
+	expect_error("fd", ovc_host_event_fd(NULL), -EINVAL, "host");
+	expect_error("next", ovc_host_next_event(NULL, &e), -EINVAL, "host");
+	cr_assert_eq(ovc_host_create(&o, &host), 0);
+	expect_error("next", ovc_host_next_event(host, NULL), -EINVAL, "event");
+	e.size = offsetof(struct ovc_event, events_lost);
+	expect_error("next", ovc_host_next_event(host, &e), -EINVAL, "size");
+	e.size = sizeof(e);
+	cr_assert_eq(ovc_host_next_event(host, &e), 0);
+	ovc_host_destroy(&host);
+}
+
 Test(host, the_dispatch_calls_are_refused_where_the_host_has_threads)
 {
 	struct world w;

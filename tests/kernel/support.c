@@ -415,7 +415,9 @@ void world_open(struct world *w, struct plan plan)
 		.flags = plan.host_flags,
 		.without = plan.way.without,
 		.userfaultfd = plan.userfaultfd,
-		.event = note_event,
+		/* In dispatch mode they are asked for: see collect_events(). */
+		.event = plan.host_flags & OVC_HOST_DISPATCH ? NULL :
+							       note_event,
 		.opaque = w,
 		.share = plan.share ? plan.share : OVC_SHARE_NEVER,
 		.share_cpu = plan.share_cpu,
@@ -437,6 +439,7 @@ void world_open(struct world *w, struct plan plan)
 		need_userfaultfd();
 	memset(w, 0, sizeof(*w));
 	pthread_mutex_init(&w->lock, NULL);
+	w->asks = plan.host_flags & OVC_HOST_DISPATCH;
 	cr_assert_eq(ovc_host_create(&host, &w->host), 0, "%s: %s",
 		     way_name(plan.way), ovc_error());
 	cr_assert_eq(ovc_vm_create(w->host, &vm, &w->vm), 0, "%s: %s",
@@ -472,10 +475,19 @@ struct ovc_host_stats host_stats(const struct world *w)
 	return s;
 }
 
+static void collect_events(struct world *w)
+{
+	struct ovc_event event = { .size = sizeof(event) };
+
+	while (w->asks && ovc_host_next_event(w->host, &event) == 1)
+		note_event(&event, w);
+}
+
 unsigned world_count_events(struct world *w, int type)
 {
 	unsigned nr = 0;
 
+	collect_events(w);
 	pthread_mutex_lock(&w->lock);
 	for (unsigned i = 0; i < w->nr_events; i++)
 		nr += w->events[i].type == type;
@@ -500,6 +512,7 @@ static bool find_event(struct world *w, int type, struct seen_event *event)
 bool world_event(struct world *w, int type, struct seen_event *event)
 {
 	for (unsigned i = 0; i < 2000 * PATIENCE; i++) {
+		collect_events(w);
 		if (find_event(w, type, event))
 			return true;
 		usleep(5000);

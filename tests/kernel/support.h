@@ -98,6 +98,7 @@ struct world {
 	size_t len;
 	int memfd; /* 0: anonymous */
 	pthread_mutex_t lock;
+	bool asks; /* for events: dispatch mode */
 	unsigned nr_events;
 	struct seen_event events[EVENTS_MAX];
 };

@@ -68,7 +68,7 @@ uint64_t random_state(unsigned n)
 	       (n + 1) * 0xd1b54a32d192ed03u;
 }
 
-static void on_event(const struct ovc_event *e, void *opaque)
+void on_event(const struct ovc_event *e, void *opaque)
 {
 	(void)opaque;
 	if (e->type == OVC_EVENT_STUCK) {
@@ -76,7 +76,7 @@ static void on_event(const struct ovc_event *e, void *opaque)
 		return;
 	}
 	if (e->type == OVC_EVENT_MEMORY_FAILED) {
-		atomic_fetch_add(&moves_failed, 1);
+		atomic_fetch_add(&moves_failed, (unsigned)e->count);
 		return;
 	}
 	fprintf(stderr, "stress: FAILED: event %d: %s, %p + %zu\n", e->type,
@@ -95,7 +95,7 @@ static void set_up(void)
 		.share = o.share,
 		.share_cpu = 100,
 		.share_mappings = o.mappings,
-		.event = on_event,
+		.event = o.dispatch ? NULL : on_event,
 	};
 	pthread_rwlockattr_t attr;
 	int error;

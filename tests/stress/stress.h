@@ -70,6 +70,7 @@ void *guest(void *arg);
 void *caller(void *arg);
 void *controller(void *arg);
 void *dispatcher(void *arg);
+void on_event(const struct ovc_event *e, void *opaque);
 
 int add_region(struct ovc_vm *vm, const struct shadow *s, uint64_t gpa);
 struct ovc_vm *create_vm(bool apart);

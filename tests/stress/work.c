@@ -554,6 +554,7 @@ void *dispatcher(void *arg)
 {
 	struct watched *w = watch_join("dispatch", 0);
 	struct pollfd p = { .fd = ovc_host_fd(host), .events = POLLIN };
+	struct ovc_event e = { .size = sizeof(e) };
 
 	while (!atomic_load(&dispatch_stop)) {
 		watch(w, "polls", NULL);
@@ -562,6 +563,8 @@ void *dispatcher(void *arg)
 		pthread_mutex_lock(&control);
 		if (ovc_host_dispatch(host))
 			fail("dispatch", 0);
+		while (ovc_host_next_event(host, &e) == 1)
+			on_event(&e, NULL);
 		pthread_mutex_unlock(&control);
 	}
 	watch_leave(w);

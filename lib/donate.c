@@ -4,11 +4,11 @@
  * budget before the call returns.
  *
  * Tracked: the page word decides page by page. What only has a home elsewhere (a slot, the
- * store) gives it up and is done; what reclaim has in hand is DOOMED, and reclaim ends it;
- * what the guest has becomes DROPPING. Runs of these are gathered, then dropped with as
- * few system calls and flushes of the TLBs as the kernel allows, then ended. A page in
- * somebody else's hands is waited for, after what we hold ourselves was dropped, so that
- * nobody waits for us meanwhile.
+ * store, a page held back by read-ahead) gives it up and is done; what reclaim has in hand
+ * is DOOMED, and reclaim ends it; what the guest has becomes DROPPING. Runs of these are
+ * gathered, then dropped with as few system calls and flushes of the TLBs as the kernel
+ * allows, then ended. A page in somebody else's hands is waited for, after what we hold
+ * ourselves was dropped, so that nobody waits for us meanwhile.
  *
  * Untracked: the words say nothing yet, so that all pages are dropped, under control, and
  * tracking cannot begin in between and adopt what goes.
@@ -24,6 +24,7 @@
 #include "domain.h"
 #include "frames.h"
 #include "pager.h"
+#include "sys/fail.h"
 
 #define RUNS 512 /* dropped at once */
 
@@ -56,16 +57,6 @@ static void end_undropped(struct ovc_region *r, uint64_t idx)
 		ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
 }
 
-/* The slot that a staged page had is of no more use to anyone. */
-static void forget_slot(struct ovc_region *r, uint64_t pos)
-{
-	uint64_t slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
-					OVC_NO_SLOT);
-
-	if (slot != OVC_NO_SLOT)
-		ovc_swap_free(r->vm->swap, slot);
-}
-
 void ovc_drop_home(struct ovc_vm *vm, enum ovc_state was, uint64_t value)
 {
 	if (was == OVC_STORED) {
@@ -87,6 +78,10 @@ bool ovc_drop_begin(struct ovc_region *r, uint64_t idx, bool *busy)
 	*busy = true;
 	if (ovc_word_transient(w))
 		return false;
+	if (s == OVC_STAGED && ovc_pager_is_hold(vm->host, value)) {
+		*busy = !ovc_pager_drop_held(r, idx, w);
+		return false;
+	}
 	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
 	    s == OVC_SHARED)
 		keep = value;
@@ -108,8 +103,10 @@ bool ovc_drop_begin(struct ovc_region *r, uint64_t idx, bool *busy)
 		*busy = false;
 		return false;
 	case OVC_ACT_NONE:
+		/* A slot that it has stays in the ring, for who ends the page:
+		 * from here on the position may be another page's. */
 		if (s == OVC_STAGED)
-			forget_slot(r, value);
+			ovc_sys_preempt(OVC_PREEMPT_DOOMED, value);
 		*busy = false;
 		return false;
 	default:

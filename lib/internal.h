@@ -59,8 +59,16 @@
  *   allowed   = (budget - metadata - buffers) / page
  *   ring: tail <= next <= head <= tail + cap; [next, head) waits, [tail, next) is
  *   being settled. A position is used again only when no word names it.
- *   A slot is owned by the page word that names it, or by the ring entry that
- *   does; who exchanges it out of the entry owns it.
+ *   A slot is owned by the page word that names it, or by the ring entry or the hold
+ *   that does. Who exchanges it out owns it, and may do so only while the place
+ *   cannot become another page's:
+ *     ring entry   the owner of the page's word while it is FILLING and names the
+ *                  position, from STAGED or DOOMED; the holder of control
+ *     hold         the owner of the word while it is FILLING or DROPPING and names
+ *                  the hold
+ *   A page that is DOOMED leaves its slot in the entry, for who ends it. A hold is
+ *   taken by its fault thread, which alone looks there for region and page; it is
+ *   freed by who ends the page. Of a region that goes no page is held.
  */
 #ifndef OVC_INTERNAL_H
 #define OVC_INTERNAL_H
@@ -223,7 +231,8 @@ struct ovc_staging {
 	_Atomic uint64_t leftover; /* frames whose page was put back */
 };
 
-/* A page held back by read-ahead; its ring position is cap + its index. */
+/* A page held back by read-ahead; its ring position is cap + its index. Such a page is
+ * STAGED until it is put back, or given up (OVC_EV_UNHOLD); never WRITING or DOOMED. */
 struct ovc_hold {
 	struct ovc_region *_Atomic region;
 	uint64_t idx;

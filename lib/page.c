@@ -54,6 +54,7 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 	[OVC_STAGED] = {
 		[OVC_EV_FAULT] = TO(FILLING, PUT),
 		[OVC_EV_LOOK] = TO(FILLING, COPY),
+		[OVC_EV_UNHOLD] = TO(DROPPING, DROP),
 		[OVC_EV_CLAIM] = TO(WRITING, NONE),
 		[OVC_EV_DISCARD] = TO(DOOMED, NONE),
 		[OVC_EV_DIRTY] = TO(STAGED, NONE),
@@ -143,12 +144,12 @@ static const char *const state_names[] = {
 };
 
 static const char *const event_names[] = {
-	"FAULT",	"READ_OK",   "READ_HELD",  "READ_CANCEL", "FILLED",
-	"FILLED_CLEAN", "UNFILLED",  "UNPUT",	   "LOST",	  "STAGE",
-	"TAKEN",	"KEPT",	     "KEPT_CLEAN", "VANISHED",	  "CLAIM",
-	"SETTLE",	"UNWRITTEN", "TO_SWAP",	   "TO_EMPTY",	  "DISCARD",
-	"DIRTY",	"LOOK",	     "ADOPT",	   "TO_STORE",	  "MAPPED",
-	"BROKE",
+	"FAULT",	"READ_OK",  "READ_HELD", "READ_CANCEL", "FILLED",
+	"FILLED_CLEAN", "UNFILLED", "UNPUT",	 "UNHOLD",	"LOST",
+	"STAGE",	"TAKEN",    "KEPT",	 "KEPT_CLEAN",	"VANISHED",
+	"CLAIM",	"SETTLE",   "UNWRITTEN", "TO_SWAP",	"TO_EMPTY",
+	"DISCARD",	"DIRTY",    "LOOK",	 "ADOPT",	"TO_STORE",
+	"MAPPED",	"BROKE",
 };
 
 const char *ovc_state_name(enum ovc_state s)

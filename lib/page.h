@@ -10,7 +10,7 @@
  *
  * value   a slot (CLEAN, SWAPPED, READING), a page of the sharing store (STORED,
  *         SHARED), a ring position (STAGED, WRITING, DOOMED, and FILLING when it
- *         came from these), else 0
+ *         came from these, DROPPING when it came by UNHOLD), else 0
  * heat    what policy/clock.c knows of the page's use
  * pins    how many pins hold the page in memory
  * mark    the page was held back by read-ahead: its touch asks for more
@@ -38,8 +38,8 @@
  *           a write    guest, once it                 that the guest wrote
  *           copies it  wrote
  *
- * "ring": the slot, if there is one, is noted in the ring's entry. "own.": it is
- * known to the owner of the transient state.
+ * "ring": the slot, if there is one, is noted in the ring's entry; internal.h says who may
+ * take it from there. "own.": it is known to the owner of the transient state.
  *
  * A transient state has one owner. A stable state is entered only after the
  * owner's system call has returned: else a page could be taken for resident
@@ -80,6 +80,7 @@ enum ovc_page_event {
 	OVC_EV_FILLED_CLEAN, /* the guest has it, write-protected */
 	OVC_EV_UNFILLED,     /* the kernel refused; it is as EMPTY as before */
 	OVC_EV_UNPUT,	     /* the kernel refused; it is STAGED as before */
+	OVC_EV_UNHOLD,	     /* it was held back, and is to be so no longer */
 	OVC_EV_LOST,	     /* poisoned now */
 	/* from reclaim */
 	OVC_EV_STAGE,	   /* about to be taken from the guest */

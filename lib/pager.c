@@ -14,6 +14,10 @@
  * for the last time, and reclaim frees before it looks for marks, so that one of
  * the two sees the other.
  *
+ * A slot that is noted at a position, of the ring or of a page that is held back, is taken
+ * out by who owns the page in a transient state whose word names that position; in the
+ * ring, also by the holder of control. Everybody else may find another page's there.
+ *
  * Failures: a slot whose bytes are wrong or unreadable poisons its page. A fill that
  * the kernel refuses leaves everything as it was and wakes the guest, which tries
  * again.
@@ -30,8 +34,9 @@
 #include "memory/memory.h"
 #include "promise.h"
 #include "store/shared.h"
+#include "sys/fail.h"
 
-static bool is_hold(const struct ovc_host *host, uint64_t pos)
+bool ovc_pager_is_hold(const struct ovc_host *host, uint64_t pos)
 {
 	return pos >= host->ring.cap;
 }
@@ -40,16 +45,22 @@ char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
 	struct ovc_host *host = r->vm->host;
 
-	if (is_hold(host, pos))
+	if (ovc_pager_is_hold(host, pos))
 		return host->hold_frames + (pos - host->ring.cap) * OVC_PAGE;
 	return ovc_memory_of(r, idx)->view(r, idx, pos);
 }
 
-_Atomic uint64_t *ovc_pager_slot_of(struct ovc_host *host, uint64_t pos)
+static _Atomic uint64_t *slot_at(struct ovc_host *host, uint64_t pos)
 {
-	if (is_hold(host, pos))
+	if (ovc_pager_is_hold(host, pos))
 		return &host->holds[pos - host->ring.cap].slot;
 	return &host->ring.entries[pos].slot;
+}
+
+/* The clean slot of a staged page that is ours. */
+static uint64_t take_slot(struct ovc_region *r, uint64_t pos)
+{
+	return atomic_exchange(slot_at(r->vm->host, pos), OVC_NO_SLOT);
 }
 
 static void wake(struct ovc_region *r, uint64_t idx)
@@ -118,7 +129,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 {
 	struct ovc_vm *vm = r->vm;
 	struct ovc_host *host = vm->host;
-	bool hold = is_hold(host, pos);
+	bool hold = ovc_pager_is_hold(host, pos);
 	bool clean = slot != OVC_NO_SLOT && !write && ovc_tells_written(r, idx);
 	uint64_t done;
 	int error;
@@ -131,7 +142,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	if (error) {
 		/* Without one, what the entry has is reclaim's to take. */
 		if (slot != OVC_NO_SLOT)
-			atomic_store(ovc_pager_slot_of(host, pos), slot);
+			atomic_store(slot_at(host, pos), slot);
 		ovc_pager_end(r, idx, OVC_EV_UNPUT, pos);
 		wake(r, idx);
 		return error;
@@ -158,17 +169,24 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	return 0;
 }
 
-/* Frames that a put back makes on top of the staged ones: see
- * OVC_LEFTOVER_MAX. A held page and memory that moves no frame pay as usual. */
-static bool charge_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
-			    bool ahead)
+/*
+ * Does a put back need a frame more? A staged one of the guest's own memory is there; a
+ * held page's is one of our buffers, and what is in the ring's window is copied, and
+ * stays there a while.
+ */
+static bool costs(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	return ovc_pager_is_hold(r->vm->host, pos) ||
+	       ovc_memory_of(r, idx)->frames_in_window;
+}
+
+/* A held page pays as usual. Frames on top of the staged ones: see OVC_LEFTOVER_MAX. */
+static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
 {
 	struct ovc_host *host = r->vm->host;
 
-	if (is_hold(host, pos))
+	if (ovc_pager_is_hold(host, pos))
 		return ovc_charge(r->vm, 1);
-	if (!ovc_memory_of(r, idx)->frames_in_window)
-		return true;
 	if (ahead && !ovc_room_ahead(r->vm, 1))
 		return false;
 	/* Who brings a region back holds control, so that reclaim cannot free
@@ -180,11 +198,35 @@ static bool charge_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	return true;
 }
 
-static void uncharge_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos)
+/*
+ * Makes a page ours that is STAGED, WRITING or DOOMED, its word w, to put it back, and
+ * charges what that costs: *paid pages. OVC_TOUCH_DONE: it is ours.
+ */
+static enum ovc_touch begin_put_back(struct ovc_region *r, uint64_t idx,
+				     uint64_t w, bool ahead, unsigned *paid,
+				     bool *again)
 {
-	if (is_hold(r->vm->host, pos) ||
-	    ovc_memory_of(r, idx)->frames_in_window)
-		ovc_uncharge(r->vm->host, 1);
+	uint64_t pos = ovc_word_value(w);
+
+	*paid = costs(r, idx, pos);
+	if (*paid && !charge_put_back(r, pos, ahead))
+		return OVC_TOUCH_STARVED;
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) ==
+	    OVC_ACT_BUG) {
+		ovc_uncharge(r->vm->host, *paid);
+		*again = true;
+		return OVC_TOUCH_WAIT;
+	}
+	/* Between our look and here it may have gone, become memory of the other
+	 * kind, and come back to the same position: the word tells no difference. */
+	if (*paid != costs(r, idx, pos)) {
+		if (*paid)
+			ovc_uncharge(r->vm->host, 1);
+		else
+			ovc_charge_force(r->vm, 1);
+		*paid = !*paid;
+	}
+	return OVC_TOUCH_DONE;
 }
 
 static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
@@ -193,23 +235,17 @@ static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
 {
 	uint64_t pos = ovc_word_value(w);
 	uint64_t slot = OVC_NO_SLOT;
-	bool staged = ovc_word_state(w) == OVC_STAGED;
+	unsigned paid;
+	enum ovc_touch begun = begin_put_back(r, idx, w, ahead, &paid, again);
 
-	if (!charge_put_back(r, idx, pos, ahead))
-		return OVC_TOUCH_STARVED;
+	if (begun != OVC_TOUCH_DONE)
+		return begun;
 	t->mark = w & OVC_W_MARK;
-	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
-	    OVC_ACT_PUT) {
-		uncharge_put_back(r, idx, pos);
-		*again = true;
-		return OVC_TOUCH_WAIT;
-	}
 	/* What was WRITING has given its slot to reclaim. */
-	if (staged)
-		slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
-				       OVC_NO_SLOT);
+	if (ovc_word_state(w) == OVC_STAGED)
+		slot = take_slot(r, pos);
 	if (ovc_pager_put_back(r, idx, pos, slot, write))
-		uncharge_put_back(r, idx, pos);
+		ovc_uncharge(r->vm->host, paid);
 	return OVC_TOUCH_DONE;
 }
 
@@ -219,23 +255,21 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 				   uint64_t w, bool ahead, bool *again)
 {
 	uint64_t pos = ovc_word_value(w), slot;
+	unsigned paid;
+	enum ovc_touch begun;
 
-	if (ahead || !charge_put_back(r, idx, pos, ahead))
+	if (ahead)
 		return OVC_TOUCH_STARVED;
-	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) !=
-	    OVC_ACT_ERASE) {
-		uncharge_put_back(r, idx, pos);
-		*again = true;
-		return OVC_TOUCH_WAIT;
-	}
+	begun = begin_put_back(r, idx, w, ahead, &paid, again);
+	if (begun != OVC_TOUCH_DONE)
+		return begun;
 	ovc_frames_touched(r, idx);
-	slot = atomic_exchange(ovc_pager_slot_of(r->vm->host, pos),
-			       OVC_NO_SLOT);
+	slot = take_slot(r, pos);
 	if (slot != OVC_NO_SLOT)
 		ovc_swap_free(r->vm->swap, slot);
 	memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
 	if (ovc_pager_put_back(r, idx, pos, OVC_NO_SLOT, true))
-		uncharge_put_back(r, idx, pos);
+		ovc_uncharge(r->vm->host, paid);
 	return OVC_TOUCH_DONE;
 }
 
@@ -641,60 +675,60 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
 	return true;
 }
 
-/* Drops a held page whose slot is `slot`: its bytes are there. False if it was
- * put back or thrown away meanwhile. */
-static bool settle_hold(struct ovc_region *r, uint64_t idx, uint64_t pos,
-			uint64_t slot)
+/* A held page that is DROPPING, and ours: its word names the hold, which nobody uses
+ * before that is free. */
+static void end_held(struct ovc_region *r, uint64_t idx, uint64_t pos,
+		     bool discard)
 {
-	bool doomed;
-	uint64_t w;
+	struct ovc_vm *vm = r->vm;
+	struct ovc_hold *h = &vm->host->holds[pos - vm->host->ring.cap];
+	uint64_t slot = take_slot(r, pos);
 
-	do {
-		w = atomic_load(&r->words[idx]);
-		doomed = ovc_word_state(w) == OVC_DOOMED;
-		if (ovc_word_value(w) != pos ||
-		    (!doomed && ovc_word_state(w) != OVC_WRITING) ||
-		    (!doomed && slot == OVC_NO_SLOT))
-			return false;
-	} while (ovc_page_try(&r->words[idx], &w, OVC_EV_SETTLE, 0) !=
-		 OVC_ACT_DROP);
-	atomic_fetch_sub(&r->vm->staged, 1);
-	if (!doomed)
-		atomic_fetch_add(&r->vm->swapped, 1);
-	ovc_pager_end(r, idx, doomed ? OVC_EV_TO_EMPTY : OVC_EV_TO_SWAP,
-		      doomed ? 0 : slot);
-	if (doomed && slot != OVC_NO_SLOT)
-		ovc_swap_free(r->vm->swap, slot);
-	return true;
+	if (slot == OVC_NO_SLOT)
+		ovc_bug("a page that is held back has no slot",
+			atomic_load(&r->words[idx]));
+	atomic_fetch_sub(&vm->staged, 1);
+	if (discard) {
+		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
+		ovc_swap_free(vm->swap, slot);
+	} else {
+		atomic_fetch_add(&vm->swapped, 1);
+		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, slot);
+	}
+	atomic_store(&h->region, NULL);
 }
 
 void ovc_pager_unhold(struct ovc_host *host, unsigned hold)
 {
 	struct ovc_hold *h = &host->holds[hold];
 	struct ovc_region *r = atomic_load(&h->region);
-	uint64_t pos = host->ring.cap + hold, slot, w;
+	uint64_t pos = host->ring.cap + hold, w;
 
 	if (!r)
 		return;
 	w = atomic_load(&r->words[h->idx]);
-	if (ovc_word_value(w) != pos || ovc_word_transient(w) ||
-	    (ovc_word_state(w) != OVC_DOOMED &&
-	     atomic_load(&h->slot) == OVC_NO_SLOT))
-		return; /* being put back, which frees the hold */
-	if (ovc_word_state(w) == OVC_STAGED &&
-	    ovc_page_try(&r->words[h->idx], &w, OVC_EV_CLAIM, pos) ==
-		    OVC_ACT_BUG)
-		return;
-	slot = atomic_exchange(&h->slot, OVC_NO_SLOT);
-	if (settle_hold(r, h->idx, pos, slot))
-		atomic_store(&h->region, NULL);
-	else if (slot != OVC_NO_SLOT)
-		ovc_swap_free(r->vm->swap, slot);
+	if (ovc_word_state(w) == OVC_STAGED && ovc_word_value(w) == pos &&
+	    ovc_page_try(&r->words[h->idx], &w, OVC_EV_UNHOLD, pos) ==
+		    OVC_ACT_DROP)
+		end_held(r, h->idx, pos, false);
 }
 
-void ovc_pager_forget(struct ovc_host *host, const struct ovc_region *r)
+bool ovc_pager_drop_held(struct ovc_region *r, uint64_t idx, uint64_t w)
+{
+	uint64_t pos = ovc_word_value(w);
+
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_UNHOLD, pos) !=
+	    OVC_ACT_DROP)
+		return false;
+	ovc_sys_preempt(OVC_PREEMPT_UNHELD, pos);
+	end_held(r, idx, pos, true);
+	return true;
+}
+
+void ovc_pager_check_unheld(const struct ovc_host *host,
+			    const struct ovc_region *r)
 {
 	for (unsigned i = 0; i < host->nr_faulters * OVC_HOLDS; i++)
 		if (atomic_load(&host->holds[i].region) == r)
-			ovc_pager_unhold(host, i);
+			ovc_bug("a page of a region that goes is held back", i);
 }

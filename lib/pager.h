@@ -57,15 +57,23 @@ void ovc_pager_arrived(const struct ovc_arrival *a,
 bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
 		    const char *bytes, unsigned hold);
 
-/* Takes a hold away from its page; afterwards it is free. */
+/* Takes a hold away from its page; afterwards it is free, unless somebody is at the page,
+ * who then frees it. For the fault thread that has the hold: others may not even look
+ * which page that is. */
 void ovc_pager_unhold(struct ovc_host *host, unsigned hold);
 
-/* The same for all holds of a region that was thrown away. */
-void ovc_pager_forget(struct ovc_host *host, const struct ovc_region *r);
+/* Discards a page that is held back, its word w. False: it is not any more. */
+bool ovc_pager_drop_held(struct ovc_region *r, uint64_t idx, uint64_t w);
 
-/* A staged page's bytes and its clean slot's place, by ring position. */
+/* Aborts if a page of the region is held back: of one that goes, none can be. */
+void ovc_pager_check_unheld(const struct ovc_host *host,
+			    const struct ovc_region *r);
+
+/* Is this the position of a page that is held back, and none of the ring? */
+bool ovc_pager_is_hold(const struct ovc_host *host, uint64_t pos);
+
+/* A staged page's bytes, by ring position. */
 char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos);
-_Atomic uint64_t *ovc_pager_slot_of(struct ovc_host *host, uint64_t pos);
 
 /* Finishes a transient state and wakes who came meanwhile. */
 void ovc_pager_end(struct ovc_region *r, uint64_t idx,

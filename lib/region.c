@@ -491,7 +491,7 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	ovc_host_quiesce(host);
 	ovc_promise_end(r);
 	ovc_reclaim_forget(host->reclaim, r);
-	ovc_pager_forget(host, r);
+	ovc_pager_check_unheld(host, r);
 	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, false);
 	nr = count_resident(r);
 	atomic_fetch_sub(&vm->resident, nr);

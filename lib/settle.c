@@ -39,6 +39,15 @@ static void set_evicted(struct ovc_region *r, uint64_t idx)
 			  ovc_clock_evict(ovc_word_heat(w), now));
 }
 
+/* A slot that the entry still has is of no more use. */
+static void free_slot(struct ovc_entry *e)
+{
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(e->region->vm->swap, slot);
+}
+
 /* The page is DROPPING, and its frame is gone, or goes with the ring's window. */
 static void dropped(struct ovc_region *r, struct ovc_entry *e,
 		    struct ovc_home home, bool mapped)
@@ -52,6 +61,7 @@ static void dropped(struct ovc_region *r, struct ovc_entry *e,
 		ovc_uncharge(vm->host, 1);
 	switch (home.kind) {
 	case OVC_HOME_NOWHERE:
+		free_slot(e); /* a discard leaves it there */
 		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
 		break;
 	case OVC_HOME_SLOT:
@@ -82,10 +92,7 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 
 	ovc_page_end(&r->words[e->idx], OVC_EV_UNWRITTEN, pos, &action);
 	if (d->home.kind == OVC_HOME_NOWHERE) { /* reads as zero now */
-		uint64_t old = atomic_exchange(&e->slot, OVC_NO_SLOT);
-
-		if (old != OVC_NO_SLOT)
-			ovc_swap_free(r->vm->swap, old);
+		free_slot(e);
 		memset(ovc_pager_view(r, e->idx, pos), 0, OVC_PAGE);
 	}
 	ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true);
@@ -190,10 +197,7 @@ static void drop_looked_at(struct ovc_region *r, uint64_t idx)
 /* Nobody names the entry any more: its slot, if it still has one, is free. */
 void ovc_entry_finish(struct ovc_entry *e)
 {
-	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
-
-	if (slot != OVC_NO_SLOT)
-		ovc_swap_free(e->region->vm->swap, slot);
+	free_slot(e);
 	if (!e->frame && !e->settled)
 		drop_looked_at(e->region, e->idx);
 	e->region = NULL;
@@ -430,16 +434,14 @@ static bool is_guaranteed(const struct ovc_reclaim *rc, const struct ovc_vm *vm)
 /* A page that was staged, and that is not to go. */
 static void keep(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 {
-	uint64_t w = atomic_load(&e->region->words[e->idx]), slot;
+	uint64_t w = atomic_load(&e->region->words[e->idx]);
 
 	if (e->busy || !ovc_entry_named(w, pos) ||
 	    ovc_word_state(w) != OVC_STAGED ||
 	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
 		    OVC_ACT_BUG)
 		return;
-	slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
-	if (slot != OVC_NO_SLOT)
-		ovc_swap_free(e->region->vm->swap, slot);
+	free_slot(e);
 	ovc_settle_put_back(rc, e, pos);
 }
 

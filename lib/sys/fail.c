@@ -42,4 +42,19 @@ const char *ovc_sys_fail_what(void)
 {
 	return atomic_load(&tripped);
 }
+
+static void (*_Atomic preempt)(enum ovc_preempt at, uint64_t pos);
+
+void ovc_sys_preempt(enum ovc_preempt at, uint64_t pos)
+{
+	void (*fn)(enum ovc_preempt, uint64_t) = atomic_load(&preempt);
+
+	if (fn)
+		fn(at, pos);
+}
+
+void ovc_sys_preempt_set(void (*fn)(enum ovc_preempt at, uint64_t pos))
+{
+	atomic_store(&preempt, fn);
+}
 #endif

@@ -2,10 +2,13 @@
 /*
  * Failure injection for the library's own tests. Every file of sys/ asks
  * ovc_sys_fail() before a system call that may fail, and returns what it says.
- * In the library that is installed the question costs nothing: it is 0.
+ * In the library that is installed the question costs nothing: it is 0. So it is with
+ * ovc_sys_preempt(), which stops a thread where another may overtake it.
  */
 #ifndef OVC_SYS_FAIL_H
 #define OVC_SYS_FAIL_H
+
+#include <stdint.h>
 
 #ifdef OVC_FAULT_INJECTION
 /* 0, or the negative errno with which the call `what` shall fail now. */
@@ -18,12 +21,24 @@ void ovc_sys_fail_nth(unsigned long n, int error);
  * that failed, NULL where none did. */
 unsigned long ovc_sys_fail_seen(void);
 const char *ovc_sys_fail_what(void);
+
+/* Places where a thread may be preempted, and tests preempt it. */
+enum ovc_preempt {
+	OVC_PREEMPT_DOOMED, /* a discard: the page is DOOMED at that position */
+	OVC_PREEMPT_UNHELD, /* the held page of that position is DROPPING */
+};
+
+/* Calls what a test has set. */
+void ovc_sys_preempt(enum ovc_preempt at, uint64_t pos);
+void ovc_sys_preempt_set(void (*fn)(enum ovc_preempt at, uint64_t pos));
 #else
 static inline int ovc_sys_fail(const char *what)
 {
 	(void)what;
 	return 0;
 }
+
+#define ovc_sys_preempt(at, pos) ((void)(pos))
 #endif
 
 #endif

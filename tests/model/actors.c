@@ -80,8 +80,13 @@ void free_then(struct thread *t, unsigned next)
 
 static bool fault_begin(struct state *s, struct thread *t)
 {
-	unsigned g = choose(NR_GUESTS);
+	unsigned g = choose(NR_GUESTS + (config.hold ? 2 : 0));
 
+	/* What is held back is thread 0's. */
+	if (g >= NR_GUESTS && t != &s->t[FAULT_0])
+		return false;
+	if (g >= NR_GUESTS)
+		return g == NR_GUESTS ? ahead_begin(s, t) : unhold_begin(s, t);
 	/* The queue is emptied by whoever comes first. */
 	if (s->guest[g].is != QUEUED)
 		g = NR_GUESTS - 1 - g;
@@ -144,7 +149,8 @@ static bool begin(struct state *s, struct thread *t, unsigned n)
 	case RECLAIM:
 		return reclaim_begin(s, t);
 	case DISCARDER:
-		return begin_call(s, t, config.discard, DISCARD);
+		return begin_call(s, t, config.discard,
+				  config.remove ? REMOVE : DISCARD);
 	case READER:
 		if (broken(BREAK_UNLOCKED) && break_begin(s, t))
 			return true;

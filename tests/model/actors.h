@@ -35,9 +35,16 @@
 	X(PUT_ERASE, put_erase_step)               \
 	X(PUT, put_step)                           \
 	X(PUT_END, put_end_step)                   \
+	X(PUT_DONE, put_done_step)                 \
 	X(UNPUT_SLOT, unput_slot_step)             \
 	X(UNPUT_END, unput_end_step)               \
 	X(FREE_SLOT, free_slot_step)               \
+	X(HOLD_SET, hold_set_step)                 \
+	X(HOLD_END, hold_end_step)                 \
+	X(UNHOLD_SLOT, unhold_slot_step)           \
+	X(UNHOLD_SETTLE, unhold_settle_step)       \
+	X(UNHOLD_END, unhold_end_step)             \
+	X(UNHOLD_DONE, unhold_done_step)           \
 	X(STAGE_ASK, stage_ask_step)               \
 	X(STAGE_TAKE, stage_take_step)             \
 	X(STAGE_ASK_MARKER, stage_ask_marker_step) \
@@ -79,9 +86,15 @@
 	X(FOLD_REGISTER, fold_register_step)       \
 	X(FOLD_END, fold_end_step)                 \
 	X(DISCARD, discard_step)                   \
+	X(DISCARD_TAKE, discard_take_step)         \
+	X(DISCARD_TAKEN, discard_taken_step)       \
 	X(DISCARD_DO, discard_do_step)             \
 	X(DISCARD_END, discard_end_step)           \
 	X(UNDISCARD_END, undiscard_end_step)       \
+	X(REMOVE, remove_step)                     \
+	X(REMOVE_WAIT, remove_wait_step)           \
+	X(REMOVE_FORGET, remove_forget_step)       \
+	X(REMOVE_END, remove_end_step)             \
 	X(LOOK, look_step)                         \
 	X(LOOK_ASK, look_ask_step)                 \
 	X(LOOK_COPY, look_copy_step)               \
@@ -108,6 +121,8 @@ STEPS(X)
 /* Begins staging; settling what is at pos; what a write at pos came to. False:
  * there is nothing of the kind to do. */
 bool stage_begin(struct state *s, struct thread *t);
+bool ahead_begin(struct state *s, struct thread *t);
+bool unhold_begin(struct state *s, struct thread *t);
 bool restage_begin(struct state *s, struct thread *t, unsigned pos);
 bool merge_begin(struct state *s, struct thread *t, unsigned pos);
 bool break_begin(struct state *s, struct thread *t);
@@ -117,6 +132,18 @@ bool settle_one(struct state *s, struct thread *t, unsigned pos);
 bool reap(struct state *s, struct thread *t, unsigned pos, bool failed);
 
 extern const char *who; /* takes this step */
+
+/* The ring entry at pos is named by the word. */
+bool names(uint64_t word, unsigned pos);
+
+/* A position that is free, or is free now; NONE. */
+unsigned free_position(struct state *s);
+
+/* A held page is given up, and the slot that it has where it is discarded. */
+void unhold(struct state *s, struct thread *t, bool discard);
+
+/* The place of a held page is free. */
+void free_hold(struct state *s);
 
 /* The thread must wait for another one: its step was none. */
 void not_yet(void);

@@ -19,9 +19,19 @@ void discard_step(struct state *s, struct thread *t)
 		not_yet();
 		return;
 	}
+	if (is == OVC_STAGED && broken(TAKEN_FIRST)) {
+		t->pos = value & 7;
+		t->pc = DISCARD_TAKE;
+		return;
+	}
 	tell("%s discards the page", who);
 	t->slot = NONE;
 	t->was = is & 15;
+	if (is == OVC_STAGED && is_hold(value) && !broken(UNHOLD_CLAIMS)) {
+		s->truth = 0;
+		unhold(s, t, true);
+		return;
+	}
 	action = go(s, OVC_EV_DISCARD, keep ? value : 0);
 	if (is == OVC_CLEAN || is == OVC_SWAPPED)
 		t->slot = value & 7;
@@ -36,9 +46,46 @@ void discard_step(struct state *s, struct thread *t)
 		t->pc = UNREF;
 		return;
 	}
+	if (is == OVC_STAGED && broken(DOOMED_TAKEN)) {
+		t->pos = value & 7;
+		t->pc = DISCARD_TAKE;
+		return;
+	}
 	free_then(t, IDLE);
 	if (t->pc == IDLE)
 		done(t);
+}
+
+/* Not the library's way: the place may be another page's by now, or not be the
+ * page's any more when it is discarded. */
+void discard_take_step(struct state *s, struct thread *t)
+{
+	t->slot = s->entry[t->pos].slot;
+	s->entry[t->pos].slot = NONE;
+	tell("%s takes slot %u from ring position %u", who, t->slot, t->pos);
+	if (broken(TAKEN_FIRST)) {
+		t->pc = DISCARD_TAKEN;
+		return;
+	}
+	free_then(t, IDLE);
+	if (t->pc == IDLE)
+		done(t);
+}
+
+void discard_taken_step(struct state *s, struct thread *t)
+{
+	if (state_of(s) == OVC_STAGED && value_of(s) == t->pos) {
+		go(s, OVC_EV_DISCARD, t->pos);
+		s->truth = 0;
+		free_then(t, IDLE);
+		if (t->pc == IDLE)
+			done(t);
+		return;
+	}
+	tell("%s finds that the page has gone elsewhere, and gives it back",
+	     who);
+	s->entry[t->pos].slot = t->slot;
+	t->pc = DISCARD;
 }
 
 void discard_do_step(struct state *s, struct thread *t)

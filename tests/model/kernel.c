@@ -181,7 +181,11 @@ int sys_put_back(struct state *s, unsigned pos, bool wp)
 {
 	if (s->laid && broken(LAID_CONTINUE))
 		return sys_continue(s);
-	if (!in_memfd(s))
+	/* What is held back is no memory of the guest's: it is copied, also to a
+	 * page that there should not be. */
+	if (pos == HOLD && in_memfd(s) && s->cached)
+		s->cache_v = s->entry[pos].v;
+	else if (!in_memfd(s) || pos == HOLD)
 		return sys_fill(s, s->entry[pos].v, wp);
 	if (refused())
 		return -ENOMEM;
@@ -261,7 +265,7 @@ void sys_poison(struct state *s)
 
 unsigned sys_view(struct state *s, unsigned pos)
 {
-	if (s->entry[pos].frame)
+	if (s->entry[pos].frame || is_hold(pos))
 		return s->entry[pos].v;
 	if (!s->cached) {
 		tell("... (this look allocates a page of zeros)");
@@ -274,7 +278,7 @@ unsigned sys_view(struct state *s, unsigned pos)
 void sys_erase(struct state *s, unsigned pos)
 {
 	sys_view(s, pos);
-	if (s->entry[pos].frame)
+	if (s->entry[pos].frame || is_hold(pos))
 		s->entry[pos].v = 0;
 	else
 		s->cache_v = 0;

@@ -9,6 +9,9 @@
  *               two slots of a swap file: what each system call does
  *   store.c     a page of the sharing store, which other VMs refer to, too, and
  *               what maps it where the guest has its page
+ *   ring.c      the positions of the staging ring, and the place of a page that is
+ *               held back: another VM, with a swap file of its own, has a page that
+ *               uses them in turn
  *   actors.c    whose turn it is; touch.c (lib/pager.c), reclaim.c, share.c
  *               (lib/merge.c, lib/lay.c), calls.c (lib/range.c): which steps
  *               threads take, as lib/ does it
@@ -18,9 +21,8 @@
  * Contents of the page are versions 0, 1, 2, 0 ...: each write of the guest
  * makes the next one, each read must see the last. Version 0 is all zero.
  *
- * Not modelled: the budget being short (starved faults), read-ahead and the
- * pages it holds back, neighbours that share a system call, how equal pages
- * are found.
+ * Not modelled: the budget being short (starved faults), neighbours that share a
+ * system call, how equal pages are found.
  */
 #ifndef OVC_TESTS_MODEL_H
 #define OVC_TESTS_MODEL_H
@@ -31,12 +33,13 @@
 #include "page.h"
 
 #define NR_GUESTS 2
-#define NR_POS	  2 /* of the staging ring */
-#define NR_SLOTS  2 /* of the swap file */
-#define GARBAGE	  3 /* a slot's content before it was written */
-#define NONE	  7 /* no slot, no position */
-#define STORE	  6 /* of where a page settles: the sharing store */
-#define STORE_NR  1 /* the number of its one page */
+#define NR_POS	  2	 /* of the staging ring */
+#define HOLD	  NR_POS /* the place of the page that is held back */
+#define NR_SLOTS  2	 /* of the swap file */
+#define GARBAGE	  3	 /* a slot's content before it was written */
+#define NONE	  7	 /* no slot, no position */
+#define STORE	  6	 /* of where a page settles: the sharing store */
+#define STORE_NR  1	 /* the number of its one page */
 
 enum { FAULT_0, FAULT_1, RECLAIM, DISCARDER, READER, PINNER, NR_THREADS };
 
@@ -61,11 +64,15 @@ struct thread {
 	uint8_t raw : 1, good : 1; /* classify: must be written; settled */
 	uint8_t error : 2;	   /* of the kernel */
 	uint8_t doomed : 1;
-	uint8_t lay : 1; /* the store's page was mapped */
+	uint8_t lay : 1;   /* the store's page was mapped */
+	uint8_t ahead : 1; /* reads what nobody touched yet */
+	uint8_t unused : 7;
 };
 
 struct entry {
-	uint8_t used : 1, frame : 1, settled : 1, unused : 3;
+	uint8_t used : 1, frame : 1, settled : 1;
+	uint8_t neighbour : 1; /* it is that VM's */
+	uint8_t unused : 2;
 	uint8_t v : 2;
 	uint8_t slot : 3, wslot : 3;
 	uint8_t busy : 2; /* 1: write queued, 2: the disk has the bytes */
@@ -79,7 +86,7 @@ struct state {
 	uint64_t word;
 	struct thread t[NR_THREADS];
 	struct guest guest[NR_GUESTS];
-	struct entry entry[NR_POS];
+	struct entry entry[NR_POS + 1]; /* the last: HOLD */
 	struct slot slot[NR_SLOTS];
 	uint8_t present : 1, wp : 1, marker : 1, poison : 1, v : 2;
 	uint8_t laid : 1;	  /* the store is mapped here, ... */
@@ -96,6 +103,8 @@ struct state {
 	uint8_t other_v : 2;		 /* ... and must find this there */
 	uint8_t taken : 1, taken_of_store : 1, taken_v : 2; /* see store.c */
 	uint8_t unused_3 : 2;
+	uint8_t neighbour : 2, neighbour_at : 3; /* see ring.c */
+	uint8_t unused_4 : 3;
 	uint8_t used; /* pages charged, but for the store's */
 };
 
@@ -127,9 +136,14 @@ enum broken {
 	OWN_KEPT = 1 << 23,
 	OWN_UNOWNED = 1 << 24,
 	BRING_IN_READS = 1 << 25,
+	DOOMED_TAKEN = 1 << 26,
+	TAKEN_FIRST = 1 << 27,
+	UNHOLD_CLAIMS = 1 << 28,
+	HOLD_FREED_FIRST = 1 << 29,
 };
 
 struct config {
+	bool at_length; /* has millions of states */
 	bool memfd;
 	bool discard, look, pin; /* calls that are made */
 	bool refusals;		 /* the kernel and the disk may refuse */
@@ -139,6 +153,9 @@ struct config {
 	bool renumber; /* a page that is stored anew gets another number */
 	bool restage;  /* STORED pages go to swap */
 	bool fold;
+	bool neighbour; /* a page of another VM uses the same ring */
+	bool hold;	/* a page may be held back by read-ahead */
+	bool remove;	/* discards are removals of the region */
 	unsigned guests, faulters;
 	unsigned positions, slots; /* at most NR_POS, NR_SLOTS */
 	unsigned versions;	   /* of the page's content, 2 or 3 */
@@ -200,6 +217,16 @@ int sys_take_away(struct state *s);
 void sys_release(struct state *s);
 void sys_fold(struct state *s);
 
+/* ---- ring.c -------------------------------------------------------------- */
+
+bool neighbour_step(struct state *s);
+void check_neighbour(const struct state *s);
+
+static inline bool is_hold(unsigned pos)
+{
+	return pos == HOLD;
+}
+
 /* ---- actors.c ------------------------------------------------------------ */
 
 /* Takes the next step of a thread. False: it has none now. `idle_too`: it
@@ -209,8 +236,5 @@ bool thread_idle(const struct state *s, unsigned who);
 
 /* Nobody has host->control. */
 bool control_free(const struct state *s);
-
-/* The ring entry at pos is named by the word. */
-bool names(uint64_t word, unsigned pos);
 
 #endif

@@ -10,43 +10,6 @@
 
 /* ---- reclaim: stage ------------------------------------------------------ */
 
-bool names(uint64_t word, unsigned pos)
-{
-	enum ovc_state s = ovc_word_state(word);
-
-	return ovc_word_value(word) == pos &&
-	       (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
-		s == OVC_FILLING);
-}
-
-/* Nobody names an entry any more: its frame and its slot are free. */
-static bool release(struct state *s, unsigned pos)
-{
-	struct entry *e = &s->entry[pos];
-
-	if (e->busy || names(s->word, pos))
-		return false;
-	tell("%s clears ring position %u", who, pos);
-	if (e->slot != NONE)
-		slot_free(s, e->slot);
-	s->used -= e->frame;
-	memset(e, 0, sizeof(*e));
-	return true;
-}
-
-/* Frames are let go when their place is needed, not before: the longest that
- * they can stay. */
-static unsigned free_position(struct state *s)
-{
-	for (unsigned i = 0; i < config.positions; i++)
-		if (!s->entry[i].used)
-			return i;
-	for (unsigned i = 0; i < config.positions; i++)
-		if (release(s, i))
-			return i;
-	return NONE;
-}
-
 bool stage_begin(struct state *s, struct thread *t)
 {
 	enum ovc_state is = state_of(s);
@@ -268,6 +231,11 @@ void drop_step(struct state *s, struct thread *t)
 void drop_end_step(struct state *s, struct thread *t)
 {
 	s->entry[t->pos].settled = 1;
+	/* What a discard left there is of no more use. */
+	if (t->to == NONE && t->slot == NONE) {
+		t->slot = s->entry[t->pos].slot;
+		s->entry[t->pos].slot = NONE;
+	}
 	/* An older mapping may be there, of another page. */
 	if (t->to == STORE && !t->lay && !broken(OWN_KEPT))
 		s->own = 0;

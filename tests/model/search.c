@@ -6,6 +6,8 @@
  *   model [--memory anon|memfd] [--scenario NAME] [--broken HOW]
  *         [--expect-violation] [--list]
  *
+ * Without a scenario it takes all but those that are at length.
+ *
  * In every state: no step did what must never be done (see violate()); and if
  * nobody began anything new, all that is under way would come to an end, with
  * every guest awake. When all threads are idle: each slot has exactly one
@@ -31,6 +33,7 @@ enum {
 	DISK = NR_THREADS,
 	KERNEL = DISK + NR_POS,
 	OTHERS,
+	NEIGHBOUR,
 	GUEST,
 	NR_ACTORS = GUEST + NR_GUESTS
 };
@@ -121,6 +124,8 @@ static bool actor_step(struct state *s, unsigned actor, bool idle_too)
 		return idle_too && kernel_unmaps(s);
 	if (actor == OTHERS)
 		return idle_too && others_step(s);
+	if (actor == NEIGHBOUR)
+		return idle_too && neighbour_step(s);
 	if (!guest_may(s, actor - GUEST, idle_too))
 		return false;
 	guest_step(s, actor - GUEST);
@@ -146,9 +151,11 @@ static void check_slots(const struct state *s)
 
 		owners += (is == OVC_CLEAN || is == OVC_SWAPPED) &&
 			  ovc_word_value(s->word) == i;
-		for (unsigned p = 0; p < NR_POS; p++) {
+		for (unsigned p = 0; p <= HOLD; p++) {
 			const struct entry *e = &s->entry[p];
 
+			if (e->neighbour)
+				continue;
 			owners += e->used && e->slot == i;
 			owners += e->used && e->busy && e->wslot == i;
 		}
@@ -196,7 +203,7 @@ static unsigned version_there(const struct state *s)
 			return s->cached ? s->cache_v : NONE;
 		return s->present && !s->of_store ? s->v : NONE;
 	default:
-		if (s->entry[at].frame)
+		if (s->entry[at].frame || is_hold(at))
 			return s->entry[at].v;
 		return in_memfd(s) && s->cached ? s->cache_v : NONE;
 	}
@@ -227,7 +234,8 @@ static void check_charge(const struct state *s)
 
 	/* A frame in the ring, or one of the page cache. */
 	if (is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED)
-		frames = !s->entry[ovc_word_value(s->word)].frame;
+		frames = !is_hold((unsigned)ovc_word_value(s->word)) &&
+			 !s->entry[ovc_word_value(s->word)].frame;
 	for (unsigned p = 0; p < NR_POS; p++)
 		frames += s->entry[p].frame;
 	if (frames != s->used)
@@ -282,6 +290,8 @@ static void check(const struct state *s)
 		violate("another VM's page was version %u, and the store has "
 			"%u",
 			s->other_v, s->store_v);
+	if (config.neighbour)
+		check_neighbour(s);
 	if (all_idle(s) && !s->locked) {
 		check_bytes(s);
 		check_refs(s);
@@ -294,12 +304,14 @@ static void check(const struct state *s)
 
 /* ---- visited states ------------------------------------------------------ */
 
-/* Which of two fault threads, or guests, does something is the same to all. */
+/* Which of two fault threads, or guests, does something is the same to all; but one
+ * of the threads has the place of what is held back. */
 static struct state canonical(const struct state *s)
 {
 	struct state c = *s;
 
-	if (memcmp(&c.t[FAULT_0], &c.t[FAULT_1], sizeof(c.t[0])) > 0) {
+	if (!config.hold &&
+	    memcmp(&c.t[FAULT_0], &c.t[FAULT_1], sizeof(c.t[0])) > 0) {
 		c.t[FAULT_0] = s->t[FAULT_1];
 		c.t[FAULT_1] = s->t[FAULT_0];
 	}
@@ -555,6 +567,57 @@ static const struct {
 	    .positions = 1,
 	    .slots = 1,
 	    .versions = 2 } },
+	{ "two VMs",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .discard = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "held",
+	  { .at_length = true,
+	    .guests = 1,
+	    .faulters = 2,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "held discard",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .discard = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "held refusals",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .look = true,
+	    .refusals = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "removal",
+	  { .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .discard = true,
+	    .remove = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
 	{ "share",
 	  { .guests = 2,
 	    .faulters = 2,
@@ -635,6 +698,39 @@ static const struct {
 	    .positions = 1,
 	    .slots = 1,
 	    .versions = 2 } },
+	{ "held long",
+	  { .at_length = true,
+	    .guests = 1,
+	    .faulters = 2,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .discard = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "removal long",
+	  { .at_length = true,
+	    .guests = 1,
+	    .faulters = 2,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .hold = true,
+	    .discard = true,
+	    .remove = true,
+	    .positions = 1,
+	    .slots = 1,
+	    .versions = 2 } },
+	{ "two VMs long",
+	  { .at_length = true,
+	    .guests = 1,
+	    .faulters = 1,
+	    .wp_async = true,
+	    .neighbour = true,
+	    .discard = true,
+	    .positions = 2,
+	    .slots = 2,
+	    .versions = 2 } },
 };
 
 static const struct {
@@ -697,6 +793,18 @@ static const struct {
 	{ "bring-in-reads",
 	  "STORED pages are brought in with touches that read",
 	  BRING_IN_READS },
+	{ "doomed-taken",
+	  "a discard takes the slot from the ring when the page is DOOMED",
+	  DOOMED_TAKEN },
+	{ "taken-first",
+	  "a discard takes the slot from the ring, then dooms the page",
+	  TAKEN_FIRST },
+	{ "unhold-claims",
+	  "what is held back is claimed, not owned, to take its slot",
+	  UNHOLD_CLAIMS },
+	{ "hold-freed-first",
+	  "the place of what is held back is free when its put back begins",
+	  HOLD_FREED_FIRST },
 };
 
 #define NR(array) (sizeof(array) / sizeof(*(array)))
@@ -725,8 +833,9 @@ static bool run_all(void)
 			if (only_memory &&
 			    strcmp(only_memory, memfd ? "memfd" : "anon"))
 				continue;
-			if (only_scenario &&
-			    strcmp(only_scenario, scenarios[i].name))
+			if (only_scenario ? strcmp(only_scenario,
+						   scenarios[i].name) != 0 :
+					    scenarios[i].config.at_length)
 				continue;
 			if (!run(i, memfd))
 				return false;

@@ -33,9 +33,11 @@ static void touch_staged(struct state *s, struct thread *t)
 	t->pos = value_of(s) & 7;
 	t->doomed = state_of(s) == OVC_DOOMED;
 	t->slot = NONE;
-	if (!in_memfd(s))
+	if (!in_memfd(s) || is_hold(t->pos))
 		s->used++;
 	go(s, OVC_EV_FAULT, t->pos);
+	if (is_hold(t->pos) && broken(HOLD_FREED_FIRST))
+		s->entry[HOLD].used = 0;
 	/* What was WRITING has given its slot to reclaim. */
 	t->pc = staged || t->doomed ? PUT_SLOT :
 		broken(MARK_FIRST)  ? PUT_END :
@@ -262,6 +264,10 @@ void read_step(struct state *s, struct thread *t)
 
 void verify_step(struct state *s, struct thread *t)
 {
+	if (t->v == s->slot[t->slot].sum && t->ahead && !s->entry[HOLD].used) {
+		t->pc = HOLD_SET;
+		return;
+	}
 	if (t->v == s->slot[t->slot].sum) {
 		end(s, t, OVC_EV_READ_OK, t->slot);
 		t->clean = config.wp_async && !t->write && !choose(2);
@@ -391,9 +397,14 @@ void put_end_step(struct state *s, struct thread *t)
 	    t->clean ? t->slot : 0);
 	if (t->clean)
 		t->slot = NONE;
-	free_then(t, first ? PUT : IDLE);
-	if (!first && t->pc == IDLE)
-		done(t);
+	free_then(t, first ? PUT : PUT_DONE);
+}
+
+void put_done_step(struct state *s, struct thread *t)
+{
+	if (is_hold(t->pos))
+		free_hold(s);
+	done(t);
 }
 
 void unput_slot_step(struct state *s, struct thread *t)
@@ -406,7 +417,7 @@ void unput_end_step(struct state *s, struct thread *t)
 {
 	end(s, t, OVC_EV_UNPUT, t->pos);
 	t->wake = 1;
-	if (!in_memfd(s))
+	if (!in_memfd(s) || is_hold(t->pos))
 		s->used--;
 	done(t);
 }

@@ -360,7 +360,8 @@ struct ovc_event {
 				 gone or going */
 	const char *vm_name; /* NULL for events of the host */
 	void *addr;	     /* first byte concerned, NULL where unknown */
-	uint64_t gpa;	     /* its guest physical address */
+	uint64_t gpa;	     /* its guest physical address, OVC_GPA_NONE where
+				its region has none */
 	size_t len;	     /* bytes concerned */
 	const char *text;    /* the same as a sentence */
 	uint64_t events_lost; /* events dropped since the last one */
@@ -792,6 +793,9 @@ int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit);
  */
 int ovc_vm_set_shares(struct ovc_vm *vm, uint32_t shares, uint64_t min);
 
+/* The guest physical address of a region that needs none. */
+#define OVC_GPA_NONE UINT64_MAX
+
 struct ovc_region_options {
 	size_t size; /* sizeof(struct ovc_region_options) */
 
@@ -801,10 +805,14 @@ struct ovc_region_options {
 	void *addr;
 	size_t len; /* up to 1 TiB */
 
-	uint64_t gpa; /* guest physical address: finds the balloon's frames */
+	/* Where the guest has it: the guest physical address, which finds the
+	 * frames of its balloon and is told in events; page aligned. Regions of
+	 * a VM do not overlap, so that only one of them can have the default,
+	 * 0. OVC_GPA_NONE: it has none, and frame numbers do not find it. */
+	uint64_t gpa;
 
 	/* The memfd, above 0, of which `addr` maps `memfd_offset` onwards;
-	 * the library duplicates it. 0: private anonymous memory. */
+	 * the library duplicates it. 0 or -1: private anonymous memory. */
 	int32_t memfd;
 	uint32_t flags; /* OVC_REGION_* */
 	uint64_t memfd_offset;
@@ -820,7 +828,8 @@ struct ovc_region_options {
  *  -EINVAL   not page aligned, empty, longer than 1 TiB, wraps around,
  *            hugetlb, not of the kind that was said, not writable
  *  -EFAULT   (partly) not mapped
- *  -EEXIST   overlaps a region of the host
+ *  -EEXIST   overlaps a region of the host: in addresses, or in the bytes of one
+ *            memfd, mapped twice; or one of the VM in guest physical addresses
  *  -ENOSPC   the VM has 100 regions; or no space to grow the swap file
  *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
  *  -ENOMEM

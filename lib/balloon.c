@@ -79,6 +79,7 @@ static size_t take_frames(const uint32_t *pfns, size_t nr, uint32_t *frame,
 	return out;
 }
 
+/* None that has no guest physical address, since its gpa is above all frames'. */
 static bool holds(const struct ovc_region *r, uint64_t gpa)
 {
 	return gpa >= r->gpa && gpa - r->gpa < r->nr * OVC_PAGE;

@@ -114,9 +114,11 @@ static bool is_of(const struct slot *s, const struct ovc_news *n)
 
 static bool follows(const struct slot *s, const struct ovc_news *n)
 {
+	uint64_t end = s->gpa == OVC_GPA_NONE ? s->gpa : s->gpa + s->len;
+
 	return n->region &&
 	       (char *)s->addr + s->len == ovc_page_addr(n->region, n->idx) &&
-	       s->gpa + s->len == n->region->gpa + n->idx * OVC_PAGE;
+	       end == ovc_page_gpa(n->region, n->idx);
 }
 
 static void describe(struct ovc_events *e, struct slot *s,
@@ -126,7 +128,7 @@ static void describe(struct ovc_events *e, struct slot *s,
 		s->len += n->len;
 	} else {
 		s->addr = n->region ? ovc_page_addr(n->region, n->idx) : NULL;
-		s->gpa = n->region ? n->region->gpa + n->idx * OVC_PAGE : 0;
+		s->gpa = n->region ? ovc_page_gpa(n->region, n->idx) : 0;
 		s->len = n->len;
 	}
 	if (s->detail)

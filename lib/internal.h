@@ -119,12 +119,13 @@ struct ovc_region {
 	struct ovc_vm *vm;
 	const struct ovc_memory *memory;
 	char *base;
-	uint64_t nr; /* pages */
-	uint64_t gpa;
-	uint32_t id; /* for stream detection */
-	int memfd;   /* -1: anonymous */
+	uint64_t nr;  /* pages */
+	uint64_t gpa; /* or OVC_GPA_NONE */
+	uint32_t id;  /* for stream detection */
+	int memfd;    /* -1: anonymous */
 	uint64_t memfd_offset;
-	char *view; /* memfd: our own mapping of it */
+	uint64_t device, inode; /* of the memfd */
+	char *view;		/* memfd: our own mapping of it */
 	ovc_word *words;
 	_Atomic uint64_t *touched;  /* a bit for each page of words in use */
 	_Atomic uint64_t *marked;   /* the same of marks */
@@ -457,6 +458,11 @@ static inline bool ovc_region_touched(const struct ovc_region *r, uint64_t idx)
 static inline char *ovc_page_addr(const struct ovc_region *r, uint64_t idx)
 {
 	return r->base + idx * OVC_PAGE;
+}
+
+static inline uint64_t ovc_page_gpa(const struct ovc_region *r, uint64_t idx)
+{
+	return r->gpa == OVC_GPA_NONE ? OVC_GPA_NONE : r->gpa + idx * OVC_PAGE;
 }
 
 /* ---- probation: pages that came in cold, oldest first ----------------- */

@@ -504,6 +504,8 @@ int ovc_vm_add_region(struct ovc_vm *vm,
 		return error;
 	if (!vm)
 		return ovc_fail(-EINVAL, "add_region: vm is NULL");
+	if (o.memfd == -1)
+		o.memfd = 0; /* what many programs have for "none" */
 	return ovc_vm_add(vm, &o);
 }
 

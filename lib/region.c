@@ -19,6 +19,7 @@
 #include "internal.h"
 #include "memory/memory.h"
 #include "meta.h"
+#include "overlap.h"
 #include "pager.h"
 #include "policy/hints.h"
 #include "promise.h"
@@ -55,7 +56,8 @@ static int check_shape(const struct ovc_region_options *o)
 				o->len);
 	if (addr + o->len < addr)
 		return ovc_fail(-EINVAL, "add_region: addr + len wraps around");
-	if (o->gpa % OVC_PAGE || o->gpa + o->len < o->gpa)
+	if (o->gpa != OVC_GPA_NONE &&
+	    (o->gpa % OVC_PAGE || o->gpa + o->len < o->gpa))
 		return ovc_fail(-EINVAL,
 				"add_region: gpa %#llx is not "
 				"aligned, or wraps around",
@@ -75,14 +77,14 @@ static int check_shape(const struct ovc_region_options *o)
 static int check_memfd(const struct ovc_region_options *o,
 		       const struct ovc_mapping *m)
 {
-	uint64_t inode, size;
-	int error = ovc_memfd_stat(o->memfd, &inode, &size);
+	uint64_t device, inode, size;
+	int error = ovc_memfd_stat(o->memfd, &device, &inode, &size);
 
 	if (error)
 		return ovc_fail(-EINVAL, "add_region: memfd %d: %s", o->memfd,
 				strerror(-error));
-	if (m->private || m->inode != inode || m->offset != o->memfd_offset ||
-	    !m->straight)
+	if (m->private || m->inode != inode || m->device != device ||
+	    m->offset != o->memfd_offset || !m->straight)
 		return ovc_fail(-EINVAL, "add_region: the range is not a "
 					 "shared mapping of the memfd from its "
 					 "offset on");
@@ -93,23 +95,22 @@ static int check_memfd(const struct ovc_region_options *o,
 }
 
 static int check_mapping(const struct ovc_host *host,
-			 const struct ovc_region_options *o, unsigned *traits)
+			 const struct ovc_region_options *o,
+			 struct ovc_mapping *m)
 {
-	struct ovc_mapping m;
-	int error = ovc_pages_mapping(o->addr, o->len, &m);
+	int error = ovc_pages_mapping(o->addr, o->len, m);
 
-	*traits = m.traits;
 	if (error)
 		return ovc_fail(error, "add_region: /proc/self/smaps: %s",
 				strerror(-error));
-	if (!m.mapped)
+	if (!m->mapped)
 		return ovc_fail(-EFAULT, "add_region: the range is not mapped "
 					 "as a whole");
-	if (m.hugetlb)
+	if (m->hugetlb)
 		return ovc_fail(-EINVAL, "add_region: hugetlb memory cannot be "
 					 "overcommitted; use transparent huge "
 					 "pages");
-	if (!m.readable || !m.writable)
+	if (!m->readable || !m->writable)
 		return ovc_fail(-EINVAL, "add_region: the mapping is not "
 					 "readable and writable");
 	if (o->memfd && !host->uffd_features.minor)
@@ -117,30 +118,17 @@ static int check_mapping(const struct ovc_host *host,
 				"add_region: memfd memory needs minor "
 				"faults for shmem (Linux 5.14)");
 	if (o->memfd)
-		return check_memfd(o, &m);
-	if (m.file || m.shared)
+		return check_memfd(o, m);
+	if (m->file || m->shared)
 		return ovc_fail(-EINVAL, "add_region: the mapping is not "
 					 "private and anonymous; name its "
 					 "memfd if it is of one");
 	/* The ring's window has no execute permission, and pages move only
 	 * between mappings with the same. */
-	if (m.exec)
+	if (m->exec)
 		return ovc_fail(-EINVAL, "add_region: the mapping is "
 					 "executable; guests do not need that");
 	return 0;
-}
-
-static bool overlaps(struct ovc_host *host, const char *addr, size_t len)
-{
-	const struct ovc_map *map = atomic_load(&host->map);
-
-	for (size_t i = 0; map && i < map->nr; i++) {
-		const struct ovc_region *r = map->regions[i];
-
-		if (addr < r->base + r->nr * OVC_PAGE && r->base < addr + len)
-			return true;
-	}
-	return false;
 }
 
 /* ---- creation ------------------------------------------------------------------ */
@@ -201,15 +189,15 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 {
 	struct ovc_region *r;
 	void *words, *touched, *marks = NULL;
-	unsigned traits;
+	struct ovc_mapping m;
 	int error = check_shape(o);
 
-	if (error)
-		return error;
-	if (overlaps(vm->host, o->addr, o->len))
-		return ovc_fail(-EEXIST, "add_region: the range overlaps a "
-					 "region of this host");
-	error = check_mapping(vm->host, o, &traits);
+	if (!error)
+		error = ovc_overlap_ranges(vm, o);
+	if (!error)
+		error = check_mapping(vm->host, o, &m);
+	if (!error)
+		error = ovc_overlap_bytes(vm, o, &m);
 	if (error)
 		return error;
 	r = ovc_meta_zalloc(sizeof(*r));
@@ -223,6 +211,8 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	r->id = vm->host->next_region_id++;
 	r->memfd = -1;
 	r->memfd_offset = o->memfd_offset;
+	r->device = m.device;
+	r->inode = m.inode;
 	error = ovc_pages_reserve(words_len(r), &words);
 	r->words = error ? NULL : words;
 	if (!error)
@@ -232,7 +222,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	if (!error)
 		error = ovc_pages_reserve(marks_len(r), &marks);
 	r->marks = marks;
-	r->map_flags = traits;
+	r->map_flags = m.traits;
 	r->mapped_from = UINT64_MAX;
 	r->mappable = may_map(vm->host, o);
 	r->number = take_numbers(vm->host, r->nr);

@@ -15,7 +15,7 @@
 
 #include "sys/fail.h"
 
-int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size)
+int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size)
 {
 	int error = ovc_sys_fail("fstat memfd");
 	struct stat st;
@@ -24,6 +24,7 @@ int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size)
 		return error;
 	if (fstat(fd, &st))
 		return -errno;
+	*device = st.st_dev;
 	*inode = st.st_ino;
 	*size = (uint64_t)st.st_size;
 	return 0;

@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* What fd is: its inode and size in bytes. */
-int ovc_memfd_stat(int fd, uint64_t *inode, uint64_t *size);
+/* What fd is: its device and inode, and its size in bytes. */
+int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size);
 
 /* Maps [offset, offset + len) of a duplicate of fd, which comes back in *copy (-1
  * where even that failed). */

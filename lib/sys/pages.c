@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "sys/fail.h"
@@ -492,6 +493,7 @@ int ovc_pages_copy(void *to, const void *from, size_t len)
 /* One mapping of /proc/self/smaps, as far as it matters here. */
 struct area {
 	unsigned long long start, end, offset, inode;
+	unsigned major, minor;
 	char perms[8];
 };
 
@@ -502,6 +504,7 @@ static void add_area(struct ovc_mapping *m, const struct area *a,
 
 	if (at == begin) {
 		m->inode = a->inode;
+		m->device = makedev(a->major, a->minor);
 		m->offset = offset;
 		m->readable = m->writable = m->straight = true;
 	}
@@ -511,7 +514,9 @@ static void add_area(struct ovc_mapping *m, const struct area *a,
 	m->shared |= a->perms[3] == 's';
 	m->private |= a->perms[3] == 'p';
 	m->file |= a->inode != 0;
-	m->straight &= a->inode == m->inode && offset - m->offset == at - begin;
+	m->straight &= a->inode == m->inode &&
+		       makedev(a->major, a->minor) == m->device &&
+		       offset - m->offset == at - begin;
 }
 
 static unsigned traits_of(const char *line)
@@ -543,8 +548,9 @@ int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m)
 	if (!f)
 		return -errno;
 	while (getline(&line, &cap, f) > 0) {
-		if (sscanf(line, "%llx-%llx %7s %llx %*s %llu", &a.start,
-			   &a.end, a.perms, &a.offset, &a.inode) == 5) {
+		if (sscanf(line, "%llx-%llx %7s %llx %x:%x %llu", &a.start,
+			   &a.end, a.perms, &a.offset, &a.major, &a.minor,
+			   &a.inode) == 7) {
 			inside = a.start <= at && at < a.end && at < end;
 			if (inside) {
 				add_area(m, &a, at, begin);

@@ -122,6 +122,7 @@ struct ovc_mapping {
 	bool hugetlb;
 	unsigned traits; /* OVC_MAP_* of any of it */
 	uint64_t inode;	 /* of the file; 0 for none */
+	uint64_t device; /* that it is on */
 	uint64_t offset; /* of addr in it */
 	bool straight;	 /* offsets rise with addresses, one file */
 };

@@ -393,6 +393,26 @@ ParameterizedTest(struct way *way, balloon, frames_of_several_regions_are_found)
 	world_close(&w, 0);
 }
 
+Test(balloon, a_region_without_guest_addresses_has_no_frames)
+{
+	struct ovc_region_options o = { .size = sizeof(o),
+					.len = 32 * PAGE,
+					.gpa = OVC_GPA_NONE };
+	struct balloon_way b = { both_kinds[0], true };
+	uint32_t pfns[] = { 0, 31, UINT32_MAX, (uint32_t)-2, FRAME(3) };
+	struct world w;
+	char *mem;
+
+	open_full(&w, &b);
+	o.addr = mem = map_memory(ANON, o.len, &o.memfd);
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	fill_pages(mem, 0, 32, 3);
+	cr_assert_eq(inflate(&w, pfns, 5).outside, 4);
+	cr_assert_eq(check_pages(mem, 0, 32, 3), -1);
+	cr_assert_eq(deflate(&w, pfns, 5).outside, 4);
+	world_close(&w, 0);
+}
+
 ParameterizedTestParameters(balloon, pinned_pages_are_refused_one_by_one)
 {
 	way_params();

@@ -42,10 +42,12 @@ ParameterizedTest(struct way *way, limits, a_vm_takes_100_regions_and_no_more)
 	at[0] = w.mem;
 	for (int i = 1; i < 100; i++) {
 		o.addr = at[i] = map_memory(way->kind, o.len, &o.memfd);
+		o.gpa = (unsigned)i * o.len;
 		cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%d: %s", i,
 			     ovc_error());
 	}
 	o.addr = map_memory(way->kind, o.len, &o.memfd);
+	o.gpa = OVC_GPA_NONE;
 	expect_error("add", ovc_vm_add_region(w.vm, &o), -ENOSPC, "100");
 	cr_assert_eq(vm_stats(&w).regions, 100);
 	for (int i = 0; i < 100; i++) {

@@ -3,8 +3,10 @@
  * Regions: what is refused and how that is said, and what removal and
  * destruction make of the memory.
  */
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "support.h"
 
@@ -58,7 +60,7 @@ Test(region, a_bad_shape_is_refused_by_name_and_changes_nothing)
 	REFUSE(&w, -EINVAL, "flags", .addr = mem, .len = PAGE, .flags = 2);
 	REFUSE(&w, -EINVAL, "flags", .addr = mem, .len = PAGE,
 	       .flags = OVC_REGION_UNSHARED_MEMFD | 1u << 31);
-	REFUSE(&w, -EINVAL, "memfd", .addr = mem, .len = PAGE, .memfd = -1);
+	REFUSE(&w, -EINVAL, "memfd", .addr = mem, .len = PAGE, .memfd = -2);
 	REFUSE(&w, -EINVAL, "memfd", .addr = mem, .len = PAGE, .memfd = 4711);
 	REFUSE(&w, -EINVAL, "memfd", .addr = mem, .len = PAGE,
 	       .memfd = STDERR_FILENO);
@@ -159,7 +161,8 @@ Test(region, an_overlap_is_eexist_also_between_vms)
 	o.addr = mem + 4 * PAGE;
 	cr_assert_eq(ovc_vm_create(w.host, NULL, &vm), 0);
 	cr_assert_eq(ovc_vm_add_region(vm, &o), 0, "%s", ovc_error());
-	REFUSE(&w, -EEXIST, "overlaps", .addr = w.mem, .len = w.len);
+	REFUSE(&w, -EEXIST, "overlaps", .addr = w.mem, .len = w.len,
+	       .gpa = OVC_GPA_NONE);
 	REFUSE(&w, -EEXIST, "overlaps", .addr = mem, .len = 16 * PAGE);
 	REFUSE(&w, -EEXIST, "overlaps", .addr = mem, .len = 5 * PAGE);
 	REFUSE(&w, -EEXIST, "overlaps", .addr = mem + 11 * PAGE, .len = PAGE);
@@ -168,7 +171,167 @@ Test(region, an_overlap_is_eexist_also_between_vms)
 	o.addr = mem;
 	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
 	o.addr = mem + 12 * PAGE;
+	o.gpa = 4 * PAGE;
 	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	world_close(&w, 0);
+}
+
+/* ---- the same bytes twice ------------------------------------------------- */
+
+/* Both regions by address, and both VMs by name. */
+static void expect_names(const void *a, const void *b, const char *vm,
+			 const char *other)
+{
+	char name[2][32];
+
+	snprintf(name[0], sizeof(name[0]), "%p", a);
+	snprintf(name[1], sizeof(name[1]), "%p", b);
+	cr_assert_not_null(strstr(ovc_error(), name[0]), "%s", ovc_error());
+	cr_assert_not_null(strstr(ovc_error(), name[1]), "%s", ovc_error());
+	cr_assert_not_null(strstr(ovc_error(), vm), "%s", ovc_error());
+	cr_assert_not_null(strstr(ovc_error(), other), "%s", ovc_error());
+}
+
+static char *map_at(int fd, size_t len, size_t offset)
+{
+	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			 (off_t)offset);
+
+	cr_assert_neq(mem, MAP_FAILED, "mmap: %s", strerror(errno));
+	return mem;
+}
+
+Test(region, bytes_of_a_memfd_are_in_one_region_of_a_host_only)
+{
+	struct ovc_vm_options v = { .size = sizeof(v), .name = "other" };
+	struct ovc_region_options o = { .size = sizeof(o), .len = 8 * PAGE };
+	struct ovc_vm *vm;
+	struct world w;
+	char *mem, *again;
+	int fd, copy;
+
+	world_open(&w, (struct plan){ .no_swap = true, .len = 16 * PAGE });
+	mem = map_memory(MEMFD, 16 * PAGE, &fd);
+	copy = dup(fd); /* another descriptor, the same bytes */
+	again = map_at(copy, 16 * PAGE, 0);
+	cr_assert_eq(ovc_vm_create(w.host, &v, &vm), 0);
+	o.addr = mem + 4 * PAGE;
+	o.memfd = fd;
+	o.memfd_offset = 4 * PAGE;
+	cr_assert_eq(ovc_vm_add_region(vm, &o), 0, "%s", ovc_error());
+	REFUSE(&w, -EEXIST, "memfd", .addr = again, .len = 16 * PAGE,
+	       .memfd = copy, .gpa = 64 * PAGE);
+	expect_names(again, mem + 4 * PAGE, "other", "guest");
+	REFUSE(&w, -EEXIST, "memfd", .addr = again, .len = 5 * PAGE,
+	       .memfd = copy);
+	REFUSE(&w, -EEXIST, "memfd", .addr = again + 11 * PAGE, .len = PAGE,
+	       .memfd = fd, .memfd_offset = 11 * PAGE);
+	/* Bytes that nobody has yet, and all of them when the region went. */
+	o.addr = again + 12 * PAGE;
+	o.len = 4 * PAGE;
+	o.memfd_offset = 12 * PAGE;
+	o.gpa = 12 * PAGE;
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_remove_region(vm, mem + 4 * PAGE, 0), 0);
+	o.addr = again;
+	o.len = 12 * PAGE;
+	o.memfd_offset = 0;
+	o.gpa = 0;
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	close(copy);
+	world_close(&w, 0);
+}
+
+Test(region, two_memfds_may_have_the_same_offsets)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 8 * PAGE };
+	struct world w;
+
+	world_open(&w, (struct plan){ .no_swap = true, .len = 16 * PAGE });
+	for (unsigned i = 0; i < 4; i++) {
+		o.addr = map_memory(MEMFD, o.len, &o.memfd);
+		o.gpa = i * o.len;
+		cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	}
+	world_close(&w, 0);
+}
+
+/* Another tmpfs counts its inodes from the same number on. */
+Test(region, two_files_of_one_inode_number_are_told_apart_by_their_device)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 8 * PAGE };
+	struct stat st[2];
+	struct world w;
+	char path[2][160];
+
+	need_root();
+	world_open(&w, (struct plan){ .no_swap = true, .len = 16 * PAGE });
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path[i], sizeof(path[i]), "%s/memory",
+			 own_tmpfs(4 * MIB));
+		o.memfd = open(path[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		cr_assert(o.memfd > 0, "%s: %s", path[i], strerror(errno));
+		cr_assert_eq(ftruncate(o.memfd, 8 * PAGE), 0);
+		cr_assert_eq(fstat(o.memfd, &st[i]), 0);
+		o.addr = map_at(o.memfd, o.len, 0);
+		o.gpa = i * o.len;
+		cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	}
+	cr_assert_neq(st[0].st_dev, st[1].st_dev);
+	cr_assert_eq(st[0].st_ino, st[1].st_ino);
+	world_close(&w, 0);
+}
+
+Test(region, guest_physical_addresses_of_a_vm_do_not_overlap)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 8 * PAGE };
+	struct ovc_vm *vm;
+	struct world w;
+	char *mem;
+	int fd;
+
+	world_open(&w, (struct plan){ .no_swap = true, .len = 16 * PAGE });
+	mem = map_memory(ANON, 64 * PAGE, &fd);
+	o.addr = mem;
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	/* The default, twice: what to do is in the sentence. */
+	REFUSE(&w, -EEXIST, "OVC_GPA_NONE", .addr = mem + 8 * PAGE,
+	       .len = PAGE);
+	expect_names(mem + 8 * PAGE, mem, "guest", "gpa");
+	REFUSE(&w, -EEXIST, "gpa", .addr = mem + 8 * PAGE, .len = 8 * PAGE,
+	       .gpa = WORLD_GPA - 7 * PAGE);
+	expect_names(mem + 8 * PAGE, w.mem, "guest", "gpa");
+	REFUSE(&w, -EEXIST, "gpa", .addr = mem + 8 * PAGE, .len = PAGE,
+	       .gpa = WORLD_GPA + 15 * PAGE);
+	/* Another guest has addresses of its own. */
+	cr_assert_eq(ovc_vm_create(w.host, NULL, &vm), 0);
+	o.addr = mem + 8 * PAGE;
+	cr_assert_eq(ovc_vm_add_region(vm, &o), 0, "%s", ovc_error());
+	/* As many without one as you like. */
+	for (unsigned i = 2; i < 8; i++) {
+		o.addr = mem + i * 8 * PAGE;
+		o.gpa = OVC_GPA_NONE;
+		cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	}
+	cr_assert_eq(vm_stats(&w).regions, 8);
+	world_close(&w, 0);
+}
+
+Test(region, a_memfd_of_minus_one_is_none)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 8 * PAGE };
+	struct world w;
+	char *mem;
+	int fd;
+
+	world_open(&w, (struct plan){ .len = 16 * PAGE });
+	o.addr = mem = map_memory(ANON, o.len, &fd);
+	o.memfd = -1;
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	fill_pages(mem, 0, 8, 1);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, mem, o.len), 0);
+	cr_assert_eq(vm_stats(&w).swapped, 8 * PAGE);
+	cr_assert_eq(check_pages(mem, 0, 8, 1), -1);
 	world_close(&w, 0);
 }
 

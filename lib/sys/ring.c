@@ -27,6 +27,7 @@
 #include "meta.h"
 #include "sys/fail.h"
 #include "sys/pages.h"
+#include "sys/thread.h"
 
 struct worker {
 	pthread_t thread;
@@ -45,6 +46,7 @@ struct ovc_ring {
 	struct worker *worker; /* NULL: io_uring */
 	unsigned depth;
 	unsigned in_flight;
+	bool writes; /* are among what is queued */
 	struct iovec buffers;
 	_Atomic bool has_buffers; /* they can be registered */
 	_Atomic bool use_buffers; /* they are */
@@ -132,7 +134,7 @@ static int worker_start(struct ovc_ring *ring)
 	else if (!w->ios || !w->results)
 		error = -ENOMEM;
 	else if (!error)
-		error = -pthread_create(&w->thread, NULL, work, ring);
+		error = ovc_thread_start(&w->thread, "ovc-io", work, ring);
 	if (error) {
 		worker_free(w);
 		ring->worker = NULL;
@@ -351,6 +353,23 @@ static void prepare(struct ovc_ring *ring, struct io_uring_sqe *sqe,
 	if (fixed_file)
 		sqe->flags |= IOSQE_FIXED_FILE;
 	sqe->user_data = io->user;
+	ring->writes |= io->write;
+}
+
+/* A write behind RLIMIT_FSIZE sends SIGXFSZ to who submits it, and in dispatch mode that
+ * is a thread of the program's: it is a write that failed, no more. */
+static int enter(struct ovc_ring *ring)
+{
+	struct ovc_held_signal held;
+	int got;
+
+	if (!ring->writes)
+		return io_uring_submit(&ring->uring);
+	ovc_signal_hold(&held, SIGXFSZ);
+	got = io_uring_submit(&ring->uring);
+	ovc_signal_release(&held);
+	ring->writes = io_uring_sq_ready(&ring->uring);
+	return got;
 }
 
 bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io)
@@ -389,7 +408,7 @@ int ovc_ring_submit(struct ovc_ring *ring)
 		return 0;
 	got = ovc_sys_fail("io_uring_enter");
 	if (!got)
-		got = io_uring_submit(&ring->uring);
+		got = enter(ring);
 	return got < 0 ? got : 0;
 }
 

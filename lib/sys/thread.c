@@ -118,6 +118,31 @@ int ovc_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
 	return error;
 }
 
+void ovc_signal_hold(struct ovc_held_signal *held, int signal)
+{
+	sigset_t one, pending;
+
+	held->signal = signal;
+	sigemptyset(&one);
+	sigaddset(&one, signal);
+	held->before = sigpending(&pending) ||
+		       sigismember(&pending, signal) == 1;
+	pthread_sigmask(SIG_BLOCK, &one, &held->was);
+}
+
+void ovc_signal_release(const struct ovc_held_signal *held)
+{
+	const struct timespec now = { 0 };
+	sigset_t one;
+
+	sigemptyset(&one);
+	sigaddset(&one, held->signal);
+	if (!held->before)
+		while (sigtimedwait(&one, NULL, &now) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &held->was, NULL);
+}
+
 void ovc_thread_bind(int cpu)
 {
 	cpu_set_t set;

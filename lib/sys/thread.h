@@ -7,6 +7,7 @@
 #define OVC_SYS_THREAD_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,6 +35,16 @@ void ovc_fd_close(int fd); /* -1: nothing */
  * -errno. */
 int ovc_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
 		     void *arg);
+
+/* Holds back a signal that a system call sends to its own thread (SIGXFSZ, SIGPIPE): one
+ * that came meanwhile is gone afterwards. For threads that are not the library's. */
+struct ovc_held_signal {
+	sigset_t was;
+	int signal;
+	bool before; /* it was pending already: not ours to take away */
+};
+void ovc_signal_hold(struct ovc_held_signal *held, int signal);
+void ovc_signal_release(const struct ovc_held_signal *held);
 
 /* Binds the calling thread to a CPU; where that is refused it runs anywhere, which
  * is slower and not wrong. */

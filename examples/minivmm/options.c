@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm.h"
 
@@ -171,6 +172,23 @@ static void check_figures(struct argp_state *state)
 			   sum >> 20, vmm.budget >> 20);
 }
 
+/* The library would make a file of that name where nothing is. */
+static void check_swap_dir(struct argp_state *state)
+{
+	struct stat st;
+
+	if (stat(vmm.swap_dir, &st))
+		argp_error(state, "--swap-dir: %s: %s", vmm.swap_dir,
+			   errno == ENOENT ? "no such directory; make it first "
+					     "(mkdir -p)" :
+					     strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		argp_error(state,
+			   "--swap-dir: %s: is no directory, and each VM "
+			   "needs a file of its own in one",
+			   vmm.swap_dir);
+}
+
 static void finish(struct argp_state *state)
 {
 	if (vmm.scenario && vmm.vms)
@@ -188,6 +206,7 @@ static void finish(struct argp_state *state)
 	if (vmm.scenario && (vmm.budget < 32 << 20 || !vmm.seconds))
 		argp_error(state, "--scenario: needs a budget of 32M or more, "
 				  "for it is halved, and --seconds above 0");
+	check_swap_dir(state);
 	check_list(state, "shares", &vmm.shares);
 	check_list(state, "min", &vmm.min);
 	check_list(state, "limit", &vmm.limit);

@@ -33,6 +33,8 @@ static const struct {
 	{ { "--scenario", "--budget", "16M" }, "needs a budget of 32M" },
 	{ { "--scenario", "--seconds", "0" }, "--seconds above 0" },
 	{ { "--share", "perhaps" }, "must be no or yes" },
+	{ { "--swap-dir", "missing/dir" }, "no such directory" },
+	{ { "--swap-dir", "/dev/null" }, "is no directory" },
 };
 
 struct said {

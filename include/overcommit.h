@@ -521,6 +521,8 @@ struct ovc_host_stats {
 	uint64_t promised_bytes;   /* of mapped_bytes, that guests may write
 				      without asking: kept free for that */
 	uint64_t guaranteed_bytes; /* the sum of all VMs' min */
+
+	uint64_t swap_memory; /* the sum of all VMs' swap_memory */
 };
 
 /*
@@ -627,7 +629,8 @@ enum ovc_balloon_tag {
 
 /* Do not preallocate the swap file, and give the space of freed slots back to
  * the file system in pieces of 1 MiB: a full disk is then found when memory is
- * short. The default preallocates. */
+ * short. The default preallocates a file (where the file system cannot, by writing
+ * zeros). */
 #define OVC_VM_SPARSE_SWAP (1u << 0)
 
 /* Share no pages of this VM. */
@@ -645,17 +648,32 @@ struct ovc_vm_options {
 	 * unique in the host. Copied. Default: "vm" and a number. */
 	const char *name;
 
-	/* Where pages go. A directory: an unnamed file in it. A block device:
-	 * all of it, exclusively. Another path: a file, created with mode 0600
-	 * where missing, refused where a symbolic link or in use by another
-	 * VM of any process, left in place, empty, afterwards. NULL: no swap, only
-	 * all-zero pages can be reclaimed. Copied. */
+	/* Where pages go. A directory: an unnamed file in it, which is gone when
+	 * the process is. A block device, exclusively. Another path, which does
+	 * not end in a slash: a file, created with mode 0600 where missing,
+	 * locked, and left in place, empty, afterwards. NULL: no swap, only
+	 * all-zero pages can be reclaimed. Copied.
+	 *
+	 * What is somebody else's is not overwritten. A file is refused where it is a
+	 * symbolic link, in use by another VM of any process, owned by another
+	 * user, has several names (hard links), or may be read or written by
+	 * others (any bit of 077). A file that is not empty, and a device that has
+	 * any signature known to libblkid or any byte but zero in its first or last
+	 * MiB, is refused unless it has the mark of a swap that a killed VMM
+	 * left behind. Such a one is wiped and taken; until then it has the
+	 * guest's memory in it. Else all that the guest's memory was written
+	 * to is wiped by ovc_vm_destroy().
+	 *
+	 * What each file system does, and which to choose: docs/filesystems.md.
+	 * A log line warns where swap is memory of the host, goes through its
+	 * page cache, or may meet a full disk although it is preallocated. */
 	const char *swap;
 
-	/* Bytes the swap may take, its quota: a multiple of 1 MiB. Default:
-	 * as much as the VM's regions, growing as they are added, and an
-	 * eighth more so that writes stay contiguous; for a block device all
-	 * of it. */
+	/* Bytes of pages that the swap may hold, its quota: a multiple of 1 MiB. A
+	 * named file is a page longer; a device has its first and last MiB
+	 * beside that. Default: as much as the VM's regions, growing as they
+	 * are added, and an eighth more so that writes stay contiguous. A
+	 * device that has less gives what it has. */
 	uint64_t swap_size;
 
 	/* Bytes that the VM may have resident, 0 for no limit of its own. At
@@ -744,6 +762,10 @@ struct ovc_vm_stats {
 	uint64_t active;      /* bytes of its working set, estimated; all while
 				 that is not known */
 	uint64_t id;	      /* in snapshots for policies and in traces */
+
+	uint64_t swap_memory; /* bytes of the host's memory that the swap takes, as
+				 far as known, for it is on tmpfs, zram or the
+				 like; not part of the budget */
 };
 
 /*
@@ -753,12 +775,18 @@ struct ovc_vm_stats {
  *  -ENOMEM   the budget has no room for min beside what is guaranteed to others;
  *            or no memory for the library
  *  -EEXIST   the name is taken in this host
- *  -ENOENT, -EACCES, -ENOSPC, -ELOOP, ...  the swap could not be opened or
- *            allocated
+ *  -ENOENT, -EACCES, -ELOOP, ...  the swap could not be opened
+ *  -EINVAL   (too) it cannot be swap: a pipe, a file of hugetlbfs, ...
+ *  -EPERM    the swap file is not the caller's alone: its owner, names or mode
+ *  -ENOTEMPTY the swap file or device has contents that are not ours
  *  -EBUSY    the swap file or device is in use
- *  -EDQUOT   a quota of the file system
- *  -ENOSPC   (too) the host has 1,000 VMs
- * [control]
+ *  -EROFS    the device or file system is read-only
+ *  -ENOSPC   the disk is full, or the device has under 3 MiB; or the host has 1,000
+ *            VMs
+ *  -EDQUOT   a quota of the file system is used up
+ *  -EFBIG    swap_size is more than RLIMIT_FSIZE, or the file system, allows
+ * Takes as long as the disk takes to allocate swap_size, and to wipe what a killed
+ * VMM left. [control]
  */
 int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 		  struct ovc_vm **vmp);
@@ -770,8 +798,8 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 #define OVC_THROW_AWAY (1u << 0)
 
 /*
- * Removes all regions as ovc_vm_remove_region() does, gives up the swap file
- * and frees the VM; sets *vmp to NULL. No call on the VM may be under way. An event
+ * Removes all regions as ovc_vm_remove_region() does, wipes and gives up the swap
+ * file and frees the VM; sets *vmp to NULL. No call on the VM may be under way. An event
  * function that is being told of this VM is waited for, unless it is the one who
  * destroys; later events have no handle of it.
  * NULL and a pointer to NULL are accepted. [control]
@@ -831,6 +859,8 @@ struct ovc_region_options {
  *  -EEXIST   overlaps a region of the host: in addresses, or in the bytes of one
  *            memfd, mapped twice; or one of the VM in guest physical addresses
  *  -ENOSPC   the VM has 100 regions; or no space to grow the swap file
+ *  -EDQUOT, -EFBIG  to grow the swap file is more than a quota, or RLIMIT_FSIZE or
+ *            the file system, allows
  *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
  *  -ENOMEM
  * [control]

@@ -237,6 +237,8 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 		swapped += atomic_load(&vm->swapped);
 		s->shared_bytes += atomic_load(&vm->shared) * OVC_PAGE;
 		s->mapped_bytes += atomic_load(&vm->mapped) * OVC_PAGE;
+		if (vm->swap)
+			s->swap_memory += ovc_swap_memory(vm->swap);
 	}
 	s->vms = host->nr_vms;
 	if (host->store)
@@ -572,6 +574,7 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 	if (vm->swap) {
 		s->swap_size = ovc_swap_size(vm->swap);
 		s->swap_used = ovc_swap_used(vm->swap) * OVC_PAGE;
+		s->swap_memory = ovc_swap_memory(vm->swap);
 	}
 	fill_entitlement(vm, s);
 	s->id = vm->id;

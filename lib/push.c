@@ -100,6 +100,7 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	uint64_t errors = atomic_load(&r->vm->count.write_errors);
 	int last = start_tracking(r);
+	const char *why;
 
 	if (last)
 		return ovc_fail(last,
@@ -112,10 +113,13 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	if (atomic_load(&r->vm->count.write_errors) == errors)
 		return 0;
 	last = atomic_load(&r->vm->last_error);
+	ovc_control_lock(r->vm->host);
+	why = ovc_swap_error(r->vm->swap, last);
+	ovc_control_unlock(r->vm->host);
 	return ovc_fail(-last,
 			"reclaim: some pages stay in memory since %s's swap "
 			"could not be written: %s",
-			r->vm->name, strerror(last));
+			r->vm->name, why);
 }
 
 void ovc_reclaim_tidy(struct ovc_reclaim *rc)

@@ -250,7 +250,7 @@ static void write_failed(struct ovc_vm *vm, int error,
 			       idx, nr);
 		ovc_log(vm->host, OVC_LOG_WARNING,
 			"%s: swap-out failed: %s; pages stay in memory",
-			vm->name, strerror(-error));
+			vm->name, ovc_swap_error(vm->swap, -error));
 	}
 }
 
@@ -529,6 +529,19 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 	}
 }
 
+/* What kept the rest of a write from the disk: the kernel only says how much went. */
+static int why_short(struct ovc_reclaim *rc, const struct ovc_write *io,
+		     uint64_t good)
+{
+	const struct ovc_entry *e;
+
+	if (good == io->nr)
+		return 0;
+	e = ovc_entry_at(rc->host, io->pos[good]);
+	return ovc_file_short(ovc_swap_file(io->vm->swap),
+			      (e->wslot + 1) * OVC_PAGE);
+}
+
 unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 {
 	struct ovc_ring_done done[OVC_DEPTH];
@@ -542,7 +555,8 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 		if (io->check)
 			ovc_dedupe_done(rc, io, result);
 		else
-			written(rc, io, good, result < 0 ? result : -EIO);
+			written(rc, io, good,
+				result < 0 ? result : why_short(rc, io, good));
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
 	/* What was checked in vain is to be written. */

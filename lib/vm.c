@@ -45,43 +45,88 @@ static uint64_t swap_for(const struct ovc_vm *vm, uint64_t pages)
 	return (bytes + bytes / 8 + 2 * MIB) & ~(MIB - 1);
 }
 
-static int swap_failed(int error, const char *path, const char *why)
+static int swap_failed(int error, const char *path, const struct ovc_why *why)
 {
-	if (!why && error == -ENOSPC)
-		why = "the file system has not enough room; choose another "
-		      "directory, a smaller swap_size, or OVC_VM_SPARSE_SWAP";
 	return ovc_fail(error, "vm: swap %s: %s", path,
-			why ? why : strerror(-error));
+			*why->text ? why->text : strerror(-error));
 }
 
-static void note_swap(struct ovc_host *host, const struct ovc_swap *swap)
+/* What one would not expect of the place that was given. */
+static void warn_of_swap(struct ovc_vm *vm, const char *path,
+			 const struct ovc_file *f)
 {
-	const struct ovc_file *f = ovc_swap_file(swap);
+	struct ovc_host *host = vm->host;
+	const char *name = f->medium.name;
+
+	if (f->medium.memory)
+		ovc_log(host, OVC_LOG_WARNING,
+			"%s: swap %s is memory of the host (%s): what is "
+			"swapped out stays there, beyond the budget; see "
+			"swap_memory in the statistics",
+			vm->name, path, name);
+	else if (!f->direct && !(host->without & OVC_FEATURE_DIRECT_IO))
+		ovc_log(host, OVC_LOG_WARNING,
+			"%s: swap %s is on %s without O_DIRECT: its pages are "
+			"in the host's page cache, too",
+			vm->name, path, name);
+	if (f->medium.copies && !vm->sparse)
+		ovc_log(host, OVC_LOG_WARNING,
+			"%s: swap %s is on %s, which copies what is "
+			"overwritten: it may be full when pages are written, "
+			"in spite of preallocation",
+			vm->name, path, name);
+}
+
+static void note_swap(struct ovc_vm *vm, const char *path)
+{
+	const struct ovc_file *f = ovc_swap_file(vm->swap);
+	struct ovc_host *host = vm->host;
 
 	if (!f->direct)
 		host->features &= ~(uint32_t)OVC_FEATURE_DIRECT_IO;
 	if (f->kind == OVC_FILE_UNNAMED && !f->tmpfile)
 		host->features &= ~(uint32_t)OVC_FEATURE_TMPFILE;
+	ovc_log(host, OVC_LOG_DEBUG, "%s: swap %s on %s, %s", vm->name, path,
+		f->medium.name, f->direct ? "O_DIRECT" : "page cache");
+	warn_of_swap(vm, path, f);
 }
 
+/* Opening may wait for a disk: without control. */
 static int open_swap(struct ovc_vm *vm, const struct ovc_vm_options *o)
 {
-	struct ovc_host *host = vm->host;
-	const char *why;
+	const struct ovc_host *host = vm->host;
+	const struct ovc_swap_options swap = {
+		.path = o->swap,
+		.size = o->swap_size,
+		.sparse = vm->sparse,
+		.may_direct = !(host->without & OVC_FEATURE_DIRECT_IO),
+		.may_tmpfile = !(host->without & OVC_FEATURE_TMPFILE),
+	};
+	struct ovc_why why;
 	int error;
 
 	if (!o->swap)
 		return 0;
-	error = ovc_swap_create(o->swap, o->swap_size, vm->sparse,
-				!(host->without & OVC_FEATURE_DIRECT_IO),
-				!(host->without & OVC_FEATURE_TMPFILE),
-				&vm->swap, &why);
-	if (error)
-		return swap_failed(error, o->swap, why);
-	note_swap(host, vm->swap);
-	ovc_log(host, OVC_LOG_DEBUG, "%s: swap %s, %s", vm->name, o->swap,
-		ovc_swap_file(vm->swap)->direct ? "O_DIRECT" : "page cache");
-	return 0;
+	error = ovc_swap_create(&swap, &vm->swap, &why);
+	return error ? swap_failed(error, o->swap, &why) : 0;
+}
+
+/* The same for making it bigger. Control calls come one at a time, so that nobody else
+ * does it meanwhile, and the VM does not go. */
+static int extend_swap(struct ovc_vm *vm, uint64_t pages)
+{
+	uint64_t size = swap_for(vm, pages);
+	struct ovc_why why = { "" };
+	int error;
+
+	if (!vm->swap)
+		return 0;
+	ovc_control_unlock(vm->host);
+	error = ovc_swap_extend(vm->swap, size, &why);
+	ovc_control_lock(vm->host);
+	if (!error)
+		error = ovc_swap_grow(vm->swap, size);
+	return error ? swap_failed(error, "of the VM cannot grow", &why) : 0;
 }
 
 /* ---- creation -------------------------------------------------------------------------- */
@@ -107,10 +152,9 @@ static void choose_name(struct ovc_vm *vm, const char *name)
 	} while (by_name(host, vm->name));
 }
 
-static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
+static int check_place(const struct ovc_vm *vm, const struct ovc_vm_options *o)
 {
 	struct ovc_host *host = vm->host;
-	int error;
 
 	if (host->nr_vms == OVC_MAX_VMS)
 		return ovc_fail(-ENOSPC,
@@ -120,6 +164,18 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	if (o->name && by_name(host, o->name))
 		return ovc_fail(-EEXIST, "vm: this host has a VM named %s",
 				o->name);
+	return ovc_govern_admit(host, NULL, o->min, "vm");
+}
+
+/* Finds a place and a name for it, and opens its swap: control calls come one at a time,
+ * so that the place is still free when the lock is taken again. */
+static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
+{
+	struct ovc_host *host = vm->host;
+	int error = check_place(vm, o);
+
+	if (error)
+		return error;
 	while (host->vms[vm->index])
 		vm->index++;
 	choose_name(vm, o->name);
@@ -127,11 +183,13 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	if (error)
 		return ovc_fail(error, "vm: no domain for it: %s",
 				strerror(-error));
-	error = ovc_govern_admit(host, NULL, o->min, "vm");
-	if (!error)
-		error = open_swap(vm, o);
+	ovc_control_unlock(host);
+	error = open_swap(vm, o);
+	ovc_control_lock(host);
 	if (error)
 		ovc_domain_leave(host, &vm->domain);
+	else if (vm->swap)
+		note_swap(vm, o->swap);
 	return error;
 }
 
@@ -263,12 +321,10 @@ static int add(struct ovc_vm *vm, const struct ovc_region_options *o)
 	error = ovc_region_create(vm, o, &r);
 	if (error)
 		return error;
-	if (vm->swap)
-		error = ovc_swap_grow(vm->swap,
-				      swap_for(vm, vm->configured + r->nr));
+	error = extend_swap(vm, vm->configured + r->nr);
 	if (error) {
 		ovc_region_free(r);
-		return swap_failed(error, "of the VM cannot grow", NULL);
+		return error;
 	}
 	vm->regions[vm->nr_regions++] = r;
 	vm->configured += r->nr;
@@ -323,6 +379,7 @@ int ovc_vm_remove(struct ovc_vm *vm, const void *addr, bool throw_away)
 void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 {
 	struct ovc_host *host = vm->host;
+	int error;
 
 	ovc_events_leave(host->events, vm);
 	ovc_control_lock(host);
@@ -337,8 +394,14 @@ void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 	host->nr_vms--;
 	while (host->end && !host->vms[host->end - 1])
 		host->end--;
-	ovc_swap_destroy(&vm->swap);
 	ovc_domain_leave(host, &vm->domain);
 	ovc_control_unlock(host);
+	/* As slow as its disk is. */
+	error = ovc_swap_destroy(&vm->swap);
+	if (error)
+		ovc_log(host, OVC_LOG_WARNING,
+			"%s: its swap could not be wiped and still has its "
+			"memory: %s",
+			vm->name, strerror(-error));
 	free_vm(vm);
 }

@@ -8,9 +8,13 @@
  * when the first slot of a piece is taken, so that a fault never meets a missing
  * one: a slot that it reads was taken before.
  *
+ * The first slots of a named file or a device hold the mark that says whose it is
+ * (store/mark.h); they are taken from the start, and come on top of the size that was
+ * asked for.
+ *
  * Failures: a file that cannot be opened, allocated or grown is an error of the
  * call; a piece that cannot be made is a full swap. On destroy nothing may be in
- * flight.
+ * flight; what held guests' bytes is wiped, as far as slots were ever taken.
  */
 #include "store/swap.h"
 
@@ -20,6 +24,7 @@
 
 #include "meta.h"
 #include "page.h"
+#include "store/mark.h"
 #include "store/slots.h"
 #include "sys/hash.h"
 #include "sys/pages.h"
@@ -41,7 +46,9 @@ struct piece {
 struct ovc_swap {
 	struct ovc_file file;
 	bool sparse;
-	uint64_t nr; /* slots */
+	uint64_t nr;   /* slots, those of the mark too */
+	uint64_t head; /* of these, the mark's */
+	uint64_t used; /* below which slots were ever taken */
 	struct ovc_slots slots;
 	void *bitmap;
 	_Atomic uint64_t nr_dead;
@@ -69,64 +76,122 @@ static int set_slots(struct ovc_swap *swap, uint64_t nr)
 {
 	void *mem = ovc_meta_zalloc(ovc_slots_bytes(nr));
 	void *old = swap->bitmap;
+	uint64_t first;
 
 	if (!mem)
 		return -ENOMEM;
-	if (old)
+	if (old) {
 		ovc_slots_grow(&swap->slots, mem, nr);
-	else
+	} else {
 		ovc_slots_init(&swap->slots, mem, nr);
+		ovc_slots_alloc(&swap->slots, (uint32_t)swap->head, &first);
+	}
 	swap->bitmap = mem;
 	swap->nr = nr;
 	ovc_meta_free(old);
 	return 0;
 }
 
-int ovc_swap_grow(struct ovc_swap *swap, uint64_t size)
+/* Slots for `size` bytes of pages: of a device, as far as it goes. */
+static uint64_t slots_for(const struct ovc_swap *swap, uint64_t size)
 {
-	uint64_t nr = size >> 12, was = swap->nr;
+	uint64_t nr = swap->head + (size >> 12), most;
+
+	if (swap->file.kind != OVC_FILE_DEVICE)
+		return nr;
+	most = (swap->file.size >> 12) - ovc_mark_tail(&swap->file);
+	return nr < most ? nr : most;
+}
+
+int ovc_swap_extend(struct ovc_swap *swap, uint64_t size, struct ovc_why *why)
+{
+	uint64_t nr = slots_for(swap, size);
+	uint64_t from = swap->nr ? swap->nr : swap->head;
 	int error;
 
-	if (nr <= was || swap->file.kind == OVC_FILE_DEVICE)
+	*why->text = '\0';
+	if (nr <= swap->nr || !size)
 		return 0;
 	if (nr > OVC_SWAP_MAX_SLOTS)
-		return -EFBIG;
-	error = ovc_file_resize(&swap->file, was << 12, nr << 12,
-				!swap->sparse);
-	if (error)
-		return error;
-	error = set_slots(swap, nr);
-	if (error)
-		ovc_file_resize(&swap->file, 0, was << 12, false);
+		return ovc_because(why, -EFBIG,
+				   "a swap has at most 64 TiB; choose a "
+				   "smaller swap_size");
+	if (swap->file.kind == OVC_FILE_DEVICE)
+		error = ovc_mark_set(&swap->file, nr << 12, why);
+	else
+		error = ovc_file_resize(&swap->file, from << 12, nr << 12,
+					!swap->sparse, why);
 	return error;
 }
 
-int ovc_swap_create(const char *path, uint64_t size, bool sparse,
-		    bool may_direct, bool may_tmpfile, struct ovc_swap **swapp,
-		    const char **why)
+int ovc_swap_grow(struct ovc_swap *swap, uint64_t size)
 {
-	struct ovc_swap *swap = ovc_meta_zalloc(sizeof(*swap));
-	void *table;
+	uint64_t nr = slots_for(swap, size), was = swap->nr;
+	struct ovc_why why;
 	int error;
 
-	*why = NULL;
-	if (!swap)
-		return -ENOMEM;
-	swap->sparse = sparse;
-	error = ovc_file_open(&swap->file, path, may_direct, may_tmpfile, why);
+	if (nr <= was || !size)
+		return 0;
+	error = set_slots(swap, nr);
+	if (error)
+		ovc_file_resize(&swap->file, nr << 12, was << 12, false, &why);
+	return error;
+}
+
+/* What was opened is made ours: nothing of it is touched before that. */
+static int claim(struct ovc_swap *swap, const struct ovc_swap_options *o,
+		 struct ovc_why *why)
+{
+	int error = ovc_mark_claim(&swap->file, o->path, why);
+
+	if (!error)
+		error = ovc_file_prepare(&swap->file, o->may_direct, why);
+	if (!error)
+		error = ovc_mark_set(&swap->file,
+				     ovc_mark_head(&swap->file) << 12, why);
+	if (!error)
+		swap->head = ovc_mark_head(&swap->file);
+	return error;
+}
+
+static int build(struct ovc_swap *swap, const struct ovc_swap_options *o,
+		 struct ovc_why *why)
+{
+	int error = ovc_file_open(&swap->file, o->path, o->may_tmpfile, why);
+	void *table;
+
+	if (error)
+		return error;
+	error = claim(swap, o, why);
 	if (error) {
-		ovc_meta_free(swap);
+		ovc_file_unmake(&swap->file, o->path);
+		ovc_file_close(&swap->file); /* it may be another's */
 		return error;
 	}
 	error = ovc_pages_reserve(MAX_PIECES * sizeof(*swap->pieces), &table);
-	swap->pieces = error ? NULL : table;
-	if (!error && swap->file.kind == OVC_FILE_DEVICE) {
-		if (!size || size > swap->file.size)
-			size = swap->file.size;
-		error = size >> 12 ? set_slots(swap, size >> 12) : -ENOSPC;
-	} else if (!error) {
-		error = ovc_swap_grow(swap, size);
+	if (!error) {
+		swap->pieces = table;
+		error = ovc_swap_extend(swap, o->size, why);
 	}
+	if (!error)
+		error = ovc_swap_grow(swap, o->size);
+	if (error)
+		ovc_file_unmake(&swap->file, o->path);
+	return error;
+}
+
+int ovc_swap_create(const struct ovc_swap_options *o, struct ovc_swap **swapp,
+		    struct ovc_why *why)
+{
+	struct ovc_swap *swap = ovc_meta_zalloc(sizeof(*swap));
+	int error;
+
+	*why->text = '\0';
+	if (!swap)
+		return -ENOMEM;
+	swap->file.fd = -1;
+	swap->sparse = o->sparse;
+	error = build(swap, o, why);
 	if (error)
 		ovc_swap_destroy(&swap);
 	else
@@ -134,12 +199,13 @@ int ovc_swap_create(const char *path, uint64_t size, bool sparse,
 	return error;
 }
 
-void ovc_swap_destroy(struct ovc_swap **swapp)
+int ovc_swap_destroy(struct ovc_swap **swapp)
 {
 	struct ovc_swap *swap = *swapp;
+	int error = 0;
 
 	if (!swap)
-		return;
+		return 0;
 	for (uint64_t i = 0; swap->pieces && i < pieces_for(swap->nr); i++) {
 		struct piece *p = atomic_load(&swap->pieces[i]);
 
@@ -150,11 +216,17 @@ void ovc_swap_destroy(struct ovc_swap **swapp)
 		}
 		ovc_meta_free(p);
 	}
-	ovc_pages_release(swap->pieces, MAX_PIECES * sizeof(*swap->pieces));
+	if (swap->pieces)
+		ovc_pages_release(swap->pieces,
+				  MAX_PIECES * sizeof(*swap->pieces));
 	ovc_meta_free(swap->bitmap);
+	/* Also of a file without a name, which a child that was forked may have. */
+	if (swap->file.fd >= 0)
+		error = ovc_mark_wipe(&swap->file, swap->used << 12);
 	ovc_file_close(&swap->file);
 	ovc_meta_free(swap);
 	*swapp = NULL;
+	return error;
 }
 
 static bool make_piece(struct ovc_swap *swap, uint64_t slot)
@@ -194,6 +266,8 @@ uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first)
 		ovc_slots_free(&swap->slots, *first, got);
 		got = 0;
 	}
+	if (got && *first + got > swap->used)
+		swap->used = *first + got;
 	return got;
 }
 
@@ -314,10 +388,39 @@ const struct ovc_file *ovc_swap_file(const struct ovc_swap *swap)
 
 uint64_t ovc_swap_size(const struct ovc_swap *swap)
 {
-	return swap->nr << 12;
+	return swap->nr ? (swap->nr - swap->head) << 12 : 0;
 }
 
 uint64_t ovc_swap_used(struct ovc_swap *swap)
 {
-	return ovc_slots_used(&swap->slots) - atomic_load(&swap->nr_dead);
+	uint64_t taken = ovc_slots_used(&swap->slots);
+
+	return taken ? taken - swap->head - atomic_load(&swap->nr_dead) : 0;
+}
+
+uint64_t ovc_swap_memory(struct ovc_swap *swap)
+{
+	return ovc_file_memory(&swap->file, ovc_swap_used(swap) << 12);
+}
+
+const char *ovc_swap_error(struct ovc_swap *swap, int error)
+{
+	bool device = swap->file.kind == OVC_FILE_DEVICE;
+
+	switch (error) {
+	case ENOSPC:
+		if (ovc_swap_used(swap) << 12 >= ovc_swap_size(swap))
+			return "all of the swap is in use";
+		return device ? "the device has no space left" :
+				"the disk is full";
+	case EDQUOT:
+		return "a quota of the file system is used up";
+	case EFBIG:
+		return "the process may not write files so large "
+		       "(RLIMIT_FSIZE)";
+	case EIO:
+		return device ? "the device failed" : strerror(error);
+	default:
+		return strerror(error);
+	}
 }

@@ -18,16 +18,29 @@ struct ovc_swap;
 
 #define OVC_SWAP_MAX_SLOTS ((uint64_t)1 << 34)
 
-/*
- * Opens and allocates. `size` in bytes, a multiple of 1 MiB, or 0 for what a
- * device has. *why says what is wrong where errno does not. 0 or -errno.
- */
-int ovc_swap_create(const char *path, uint64_t size, bool sparse,
-		    bool may_direct, bool may_tmpfile, struct ovc_swap **swapp,
-		    const char **why);
-void ovc_swap_destroy(struct ovc_swap **swapp);
+struct ovc_swap_options {
+	const char *path;
+	uint64_t size; /* bytes of pages, a multiple of 1 MiB; 0: none yet */
+	bool sparse, may_direct, may_tmpfile;
+};
 
-/* Makes it bigger: `size` as in ovc_swap_create(); smaller is no change. */
+/*
+ * Opens, makes it ours and allocates. *why says what is wrong where errno does not.
+ * 0 or -errno.
+ */
+int ovc_swap_create(const struct ovc_swap_options *options,
+		    struct ovc_swap **swapp, struct ovc_why *why);
+
+/* Wipes what held guests' bytes, and closes. Both may take as long as the disk does. 0,
+ * or the -errno that kept it from being wiped: its mark is left, for who comes next. */
+int ovc_swap_destroy(struct ovc_swap **swapp);
+
+/*
+ * Makes it bigger, in two steps: space for `size` bytes of pages, as slowly as the file
+ * system gives it, without a lock, but not while somebody else does; then slots, by who
+ * takes slots. Less than there is is no change. A device has what it has.
+ */
+int ovc_swap_extend(struct ovc_swap *swap, uint64_t size, struct ovc_why *why);
 int ovc_swap_grow(struct ovc_swap *swap, uint64_t size);
 
 /* Takes a contiguous run of 1 to `want` slots: returns how many, 0 when full. */
@@ -51,5 +64,10 @@ uint64_t ovc_swap_sum(const struct ovc_swap *swap, uint64_t slot);
 const struct ovc_file *ovc_swap_file(const struct ovc_swap *swap);
 uint64_t ovc_swap_size(const struct ovc_swap *swap); /* bytes */
 uint64_t ovc_swap_used(struct ovc_swap *swap);	     /* slots */
+uint64_t
+ovc_swap_memory(struct ovc_swap *swap); /* bytes: see ovc_file_memory() */
+
+/* What an errno of a write to it means, in words. By who takes slots. */
+const char *ovc_swap_error(struct ovc_swap *swap, int error);
 
 #endif

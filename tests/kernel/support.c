@@ -373,6 +373,29 @@ static void note_event(const struct ovc_event *event, void *opaque)
 	pthread_mutex_unlock(&w->lock);
 }
 
+static void note_log(int level, const char *line, void *opaque)
+{
+	struct world *w = opaque;
+	size_t used;
+
+	if (level > OVC_LOG_WARNING)
+		return;
+	pthread_mutex_lock(&w->lock);
+	used = strlen(w->logged);
+	snprintf(w->logged + used, sizeof(w->logged) - used, "%s\n", line);
+	pthread_mutex_unlock(&w->lock);
+}
+
+bool world_logged(struct world *w, const char *word)
+{
+	bool found;
+
+	pthread_mutex_lock(&w->lock);
+	found = strstr(w->logged, word);
+	pthread_mutex_unlock(&w->lock);
+	return found;
+}
+
 char *map_memory(enum kind kind, size_t len, int *memfd)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -418,6 +441,7 @@ void world_open(struct world *w, struct plan plan)
 		/* In dispatch mode they are asked for: see collect_events(). */
 		.event = plan.host_flags & OVC_HOST_DISPATCH ? NULL :
 							       note_event,
+		.log = note_log,
 		.opaque = w,
 		.share = plan.share ? plan.share : OVC_SHARE_NEVER,
 		.share_cpu = plan.share_cpu,

@@ -101,6 +101,7 @@ struct world {
 	bool asks; /* for events: dispatch mode */
 	unsigned nr_events;
 	struct seen_event events[EVENTS_MAX];
+	char logged[4096]; /* warnings, a line each */
 };
 
 #define WORLD_GPA ((uint64_t)1 << 32)
@@ -114,6 +115,9 @@ struct ovc_host_stats host_stats(const struct world *w);
 /* Waits up to ten seconds for an event; false if there was none. */
 bool world_event(struct world *w, int type, struct seen_event *event);
 unsigned world_count_events(struct world *w, int type);
+
+/* Was there a warning that has the word? */
+bool world_logged(struct world *w, const char *word);
 
 /* Fresh memory of a kind; *memfd is 0 for anonymous. */
 char *map_memory(enum kind kind, size_t len, int *memfd);

@@ -176,7 +176,8 @@ static void spoil_end(const char *path, size_t len)
 	memset(junk, 0x5a, sizeof(junk));
 	cr_assert(fd >= 0, "%s: %s", path, strerror(errno));
 	cr_assert_eq(pwrite(fd, junk, sizeof(junk),
-			    (off_t)(len - sizeof(junk))),
+			    (off_t)(len + PAGE -
+				    sizeof(junk))), /* a page is the mark */
 		     (ssize_t)sizeof(junk));
 	close(fd);
 }

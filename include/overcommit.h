@@ -352,6 +352,20 @@ enum ovc_event_type {
 	OVC_EVENT_MEMORY_FAILED = 5,
 };
 
+/* Why the kernel does not let memory be taken from a guest, or be freed. */
+enum ovc_untaken {
+	OVC_UNTAKEN_LOCKED = 0,	    /* mlock, mlockall */
+	OVC_UNTAKEN_SHARED = 1,	    /* with a child of fork() */
+	OVC_UNTAKEN_MERGED = 2,	    /* with equal pages, by the kernel (KSM) */
+	OVC_UNTAKEN_REGISTERED = 3, /* with another userfaultfd */
+	OVC_UNTAKEN_SEALED = 4,	    /* its memfd, against writing */
+	OVC_UNTAKEN_PINNED = 5,	    /* by direct I/O or a device, not by
+				       ovc_vm_pin() */
+	OVC_UNTAKEN_REFUSED = 6,    /* otherwise */
+	OVC_UNTAKEN_NR = 7,
+};
+#define OVC_UNTAKEN_ROOM 12 /* in statistics: later causes fit in */
+
 struct ovc_event {
 	size_t size;	     /* of this struct, as the library has it */
 	int type;	     /* enum ovc_event_type */
@@ -523,6 +537,10 @@ struct ovc_host_stats {
 	uint64_t guaranteed_bytes; /* the sum of all VMs' min */
 
 	uint64_t swap_memory; /* the sum of all VMs' swap_memory */
+
+	/* What cannot be taken from guests: the sums of all VMs'. */
+	uint64_t untaken[OVC_UNTAKEN_ROOM];
+	uint64_t refusals;
 };
 
 /*
@@ -766,6 +784,14 @@ struct ovc_vm_stats {
 	uint64_t swap_memory; /* bytes of the host's memory that the swap takes, as
 				 far as known, for it is on tmpfs, zram or the
 				 like; not part of the budget */
+
+	/* What cannot be taken from the guest, by enum ovc_untaken: bytes that the
+	 * kernel refused to take, or to free, when that was last tried. It is tried
+	 * again after 10 ms, and later each time, up to ten seconds. */
+	uint64_t untaken[OVC_UNTAKEN_ROOM];
+	uint64_t refusals;     /* pages that it ever refused */
+	uint32_t refused_with; /* its last errno, 0 for none */
+	uint32_t reserved;
 };
 
 /*
@@ -852,9 +878,14 @@ struct ovc_region_options {
 #define OVC_REGION_UNSHARED_MEMFD (1u << 0)
 
 /*
- * Adds a region. What the memory holds already is kept.
+ * Adds a region. What the memory holds already is kept. Children of fork() do not get it
+ * any more (MADV_DONTFORK), and the kernel does not merge it (MADV_UNMERGEABLE); what a
+ * child has of it, and what was merged, is copied. Leave both as they are.
  *  -EINVAL   not page aligned, empty, longer than 1 TiB, wraps around,
- *            hugetlb, not of the kind that was said, not writable
+ *            hugetlb, not of the kind that was said, not writable; locked
+ *            (mlock, mlockall); the memfd is sealed against writing, or of a
+ *            file system on a disk
+ *  -EBUSY    registered with another userfaultfd
  *  -EFAULT   (partly) not mapped
  *  -EEXIST   overlaps a region of the host: in addresses, or in the bytes of one
  *            memfd, mapped twice; or one of the VM in guest physical addresses
@@ -862,7 +893,7 @@ struct ovc_region_options {
  *  -EDQUOT, -EFBIG  to grow the swap file is more than a quota, or RLIMIT_FSIZE or
  *            the file system, allows
  *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
- *  -ENOMEM
+ *  -ENOMEM   too: the process has as many mappings as vm.max_map_count allows
  * [control]
  */
 int ovc_vm_add_region(struct ovc_vm *vm,
@@ -1066,6 +1097,8 @@ int ovc_vm_discard(struct ovc_vm *vm, void *addr, size_t len);
  * Pushes the range out of memory now and returns when it is done. Pages that
  * are pinned, or touched meanwhile, stay; this is not an error.
  *  -ENOSPC, -EIO, -EDQUOT, ...  some pages stay since they could not be written
+ *  -EBUSY  some pages stay since the kernel does not let them be taken: locked,
+ *          pinned by direct I/O, ... (enum ovc_untaken)
  */
 int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
 

@@ -341,16 +341,31 @@ static void serve_write(struct ovc_region *r, uint64_t idx, uint64_t since)
 	note_latency(vm, since);
 }
 
-/* An address that is no region's: it was removed, or (never, unless something is
- * broken) lies in the ring's window. Let whoever waits go on. */
+/*
+ * The process locked all of its memory (mlockall), and the kernel brings in what it can:
+ * the ring's window, too, where no page may be but what moves there. It leaves a mapping
+ * when it meets an error. The reclaim thread takes that away: see window.c.
+ */
+static void refuse_window(struct ovc_host *host, void *addr)
+{
+	size_t done;
+
+	if (!host->uffd_features.poison ||
+	    ovc_uffd_poison(host->uffd, addr, OVC_PAGE))
+		ovc_uffd_zeropage(host->uffd, addr, OVC_PAGE, &done);
+	atomic_store(&host->window_touched, addr);
+	ovc_kick(host);
+}
+
+/* An address that is no region's: it was removed, or lies in the ring's window. Let
+ * whoever waits go on. */
 static void serve_stranger(struct ovc_host *host, void *addr)
 {
 	struct ovc_staging *s = &host->ring;
 	char *a = addr;
-	size_t done;
 
 	if (s->window && a >= s->window && a < s->window + s->cap * OVC_PAGE)
-		ovc_uffd_zeropage(host->uffd, addr, OVC_PAGE, &done);
+		refuse_window(host, addr);
 	ovc_uffd_wake(host->uffd, addr, OVC_PAGE);
 	if (host->laid_uffd >= 0)
 		ovc_uffd_wake(host->laid_uffd, addr, OVC_PAGE);

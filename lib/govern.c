@@ -177,7 +177,7 @@ static void tell(struct ovc_host *host, struct ovc_govern *g, uint64_t now,
 {
 	struct ovc_machine machine;
 
-	ovc_machine_look(&machine);
+	ovc_machine_look(&host->proc, &machine);
 	*s = (struct ovc_policy_snapshot){
 		.size = sizeof(*s),
 		.now = now,

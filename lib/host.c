@@ -566,6 +566,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	ovc_events_destroy(&host->events);
 	ovc_meta_free(host->holds);
 	ovc_pagemap_close(&host->pagemap);
+	ovc_proc_close(&host->proc);
 	ovc_fd_close(host->epoll);
 	ovc_fd_close(host->timer);
 	ovc_fd_close(host->fault_wake);
@@ -575,11 +576,14 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 }
 
 /* The VMM, and what else is in the process, keep a quarter, at least 4,096. */
-static uint64_t share_mappings(uint64_t asked)
+static uint64_t share_mappings(const struct ovc_proc *proc, uint64_t asked)
 {
-	uint64_t most = ovc_pages_max_mappings(), have = ovc_pages_mappings();
+	uint64_t most = ovc_pages_max_mappings();
+	uint64_t have = ovc_pages_mappings(proc);
 	uint64_t keep = most / 4 > 4096 ? most / 4 : 4096;
 
+	/* Not known how many there are: none are to be had. */
+	have = have < most ? have : most;
 	most = most > keep + have ? most - keep - have : 0;
 	return asked && asked < most ? asked : most;
 }
@@ -601,12 +605,14 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->uffd = host->laid_uffd = host->epoll = host->timer =
 		host->pagemap.fd = -1;
 	host->fault_wake = host->reclaim_wake = -1;
+	host->proc = (struct ovc_proc)OVC_PROC_NONE;
+	ovc_proc_open(&host->proc);
 	pthread_mutex_init(&host->control, NULL);
 	host->flags = o->flags;
 	host->without = o->without;
 	host->reserve_asked = o->reserve;
 	host->next_number = 1;
-	host->mappings_may = share_mappings(o->share_mappings);
+	host->mappings_may = share_mappings(&host->proc, o->share_mappings);
 	host->mappings_most = host->mappings_may;
 	ovc_host_share(host, o->share, o->share_cpu);
 	atomic_store(&host->share_factor, 1);

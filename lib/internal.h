@@ -88,6 +88,7 @@
 #include "stat.h"
 #include "store/swap.h"
 #include "sys/pages.h"
+#include "sys/proc.h"
 #include "sys/ring.h"
 #include "sys/thread.h"
 #include "sys/uffd.h"
@@ -102,11 +103,12 @@
 #define OVC_NOT_DECIDED	 UINT64_MAX /* of an entitlement */
 
 struct ovc_memory;
-struct ovc_domain; /* domain.h */
-struct ovc_share;  /* share.h */
-struct ovc_govern; /* govern.h */
-struct ovc_events; /* events.h */
-struct ovc_sample; /* sample.c */
+struct ovc_domain;	    /* domain.h */
+struct ovc_share;	    /* share.h */
+struct ovc_govern;	    /* govern.h */
+struct ovc_events;	    /* events.h */
+struct ovc_sample;	    /* sample.c */
+struct ovc_untaken_records; /* untaken.c */
 
 /* What went in and out, of a VM and summed for the host: pages, relaxed. */
 struct ovc_counters {
@@ -133,6 +135,14 @@ struct ovc_region {
 	_Atomic bool tracked;	    /* registered and adopted */
 	bool registered;
 	_Atomic bool leaving; /* being removed: stage nothing more */
+
+	/* What the kernel refused, with control: see untaken.c. `refused` is the cause
+	 * where that is all of it, else OVC_UNTAKEN_NR. The hand's lap has found pages
+	 * that it could try, or that rest; where all rest it comes again later. */
+	struct ovc_untaken_records *untaken;
+	enum ovc_untaken refused;
+	bool lap_open, lap_rests;
+	uint64_t rest_until;
 
 	/* for sharing; see share.c */
 	uint64_t number;	/* of its first page, unique in the host */
@@ -165,6 +175,11 @@ struct ovc_vm_balloon {
 #define OVC_MARK_LAID	8  /* the store is mapped there: memory/laid.c */
 #define OVC_MARK_OWN	16 /* and there it is the page that the word names */
 #define OVC_MARK_SUM	5  /* shift: some bits of its hash */
+
+/* When something was said last, so that it is not said all the time. */
+struct ovc_told {
+	uint64_t next, wait; /* ns */
+};
 
 struct ovc_vm {
 	struct ovc_host *host;
@@ -207,6 +222,12 @@ struct ovc_vm {
 	uint64_t retry_at;
 	_Atomic int write_error; /* now; 0: works */
 	_Atomic int last_error;	 /* the last there was */
+	/* Pages that the kernel did not let go when they were tried last, by cause; how
+	 * often it refused; its last errno. */
+	_Atomic uint64_t untaken[OVC_UNTAKEN_NR];
+	_Atomic uint64_t refusals;
+	_Atomic int refused_with;
+	struct ovc_told told[OVC_UNTAKEN_NR];
 	/* of recent clean pages staged, how many still were: see pager.c */
 	_Atomic uint32_t clean_kept, clean_lost;
 };
@@ -271,6 +292,7 @@ struct ovc_host {
 	int laid_uffd; /* of mappings of the store; -1: there can be none */
 	struct ovc_uffd_features uffd_features, laid_features;
 	struct ovc_pagemap pagemap;
+	struct ovc_proc proc;
 	bool batch_advise;
 
 	_Atomic uint64_t budget, reserve;	/* bytes */
@@ -327,6 +349,7 @@ struct ovc_host {
 	int epoll, timer;      /* dispatch mode */
 	_Atomic bool late;     /* likewise: reads wait to be started */
 	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
+	void *_Atomic window_touched; /* by mlockall(): see window.c */
 	uint64_t reserve_asked;
 	uint64_t share_at; /* likewise: when to look for equal pages */
 

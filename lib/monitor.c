@@ -16,15 +16,18 @@
  * done.
  *
  * A cheap upper bound (the process's resident memory, from /proc) comes first; pages
- * are counted only when that says that it is near. A VM with a limit of its own that
+ * are counted only when that says that it is near. Where it is not known, everything is
+ * tracked: it may be near. A VM with a limit of its own that
  * is less than its memory is tracked by the same rule.
  *
- * Failures: a region that cannot be registered is said so, and tried again; until
- * then it is not reclaimed.
+ * Failures: a region that cannot be registered is said so, counted (untaken.c), and tried
+ * again each second; until then it is not reclaimed.
  */
 #include "monitor.h"
 
-#include <string.h>
+#include <errno.h>
+
+#include "untaken.h"
 
 #define GROWTH \
 	((uint64_t)16 << 30) /* bytes a second: faster than memory fills */
@@ -32,6 +35,7 @@
 #define LATE_MOST_NS  100000000ull /* a process that was stopped is no sign */
 #define LOOK_MOST_NS  200000000ull
 #define LOOK_LEAST_NS 500000ull
+#define RETRY_NS      1000000000ull /* what could not be tracked */
 
 static bool track_vm(struct ovc_vm *vm)
 {
@@ -41,12 +45,14 @@ static bool track_vm(struct ovc_vm *vm)
 		struct ovc_region *r = vm->regions[i];
 		int error = 0;
 
-		if (!r->tracked && !r->leaving)
-			error = ovc_region_track(r);
-		if (error)
-			ovc_log(vm->host, OVC_LOG_ERROR,
-				"%s: region %p cannot be tracked: %s", vm->name,
-				(void *)r->base, strerror(-error));
+		if (r->tracked || r->leaving)
+			continue;
+		error = ovc_region_track(r);
+		ovc_untaken_region(r,
+				   !error	   ? OVC_UNTAKEN_NR :
+				   error == -EBUSY ? OVC_UNTAKEN_REGISTERED :
+						     OVC_UNTAKEN_REFUSED,
+				   error);
 		all &= !error;
 	}
 	return all;
@@ -86,8 +92,8 @@ static uint64_t delay_for(const struct ovc_monitor *m, uint64_t have,
 static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 {
 	uint64_t most = atomic_load(&host->allowed) * OVC_PAGE;
-	uint64_t configured = 0, memfd = 0, have, delay;
-	bool all = true;
+	uint64_t configured = 0, memfd = 0, resident, have, delay;
+	bool all = true, known;
 
 	for (unsigned i = 0; i < host->end; i++)
 		configured += host->vms[i] ? host->vms[i]->configured : 0;
@@ -101,13 +107,15 @@ static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 			if (host->vms[i]->regions[k]->memfd >= 0)
 				memfd += ovc_region_untracked_resident(
 					host->vms[i]->regions[k]);
-	delay = delay_for(m, ovc_pages_process_resident() + memfd, most);
+	resident = ovc_pages_process_resident(&host->proc);
+	known = resident != UINT64_MAX;
+	delay = known ? delay_for(m, resident + memfd, most) : 0;
 	if (delay)
 		return delay;
 	have = ovc_host_held(host) * OVC_PAGE;
 	for (unsigned i = 0; i < host->end; i++)
 		have += host->vms[i] ? untracked_resident(host->vms[i]) : 0;
-	delay = delay_for(m, have, most);
+	delay = known ? delay_for(m, have, most) : 0;
 	if (delay)
 		return delay;
 	for (unsigned i = 0; i < host->end; i++)
@@ -118,7 +126,7 @@ static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 			"memory gets short: %llu of %llu MiB in use; tracking",
 			(unsigned long long)have >> 20,
 			(unsigned long long)most >> 20);
-	return all ? UINT64_MAX : LOOK_MOST_NS;
+	return all ? UINT64_MAX : RETRY_NS;
 }
 
 static uint64_t look_at_vm(const struct ovc_monitor *m, struct ovc_host *host,
@@ -135,7 +143,7 @@ static uint64_t look_at_vm(const struct ovc_monitor *m, struct ovc_host *host,
 	if (delay)
 		return delay;
 	atomic_store(&host->tracked, true);
-	return track_vm(vm) ? UINT64_MAX : LOOK_MOST_NS;
+	return track_vm(vm) ? UINT64_MAX : RETRY_NS;
 }
 
 static bool all_tracked(const struct ovc_host *host)

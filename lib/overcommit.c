@@ -16,6 +16,7 @@
 #include "sample.h"
 #include "share.h"
 #include "store/shared.h"
+#include "untaken.h"
 
 /* The first fields that any version of a struct had; those with fewer are wrong. */
 #define LEAST(type, field) \
@@ -216,6 +217,13 @@ int ovc_host_set_budget(struct ovc_host *host, uint64_t budget)
 	return ovc_host_resize(host, budget);
 }
 
+static void add_untaken(const struct ovc_vm *vm, struct ovc_host_stats *s)
+{
+	for (unsigned i = 0; i < OVC_UNTAKEN_NR; i++)
+		s->untaken[i] += ovc_untaken_bytes(vm, i);
+	s->refusals += atomic_load(&vm->refusals);
+}
+
 static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 {
 	const struct ovc_counters *c = &host->count;
@@ -251,6 +259,9 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 			host->vms[i] ?
 				atomic_load(&host->vms[i]->min) * OVC_PAGE :
 				0;
+	for (unsigned i = 0; i < host->end; i++)
+		if (host->vms[i])
+			add_untaken(host->vms[i], s);
 	s->metadata = ovc_host_metadata(host);
 	ovc_control_unlock(host);
 	untracked = resident > tracked ? resident - tracked : 0;
@@ -577,6 +588,10 @@ static void fill_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
 		s->swap_memory = ovc_swap_memory(vm->swap);
 	}
 	fill_entitlement(vm, s);
+	for (unsigned i = 0; i < OVC_UNTAKEN_NR; i++)
+		s->untaken[i] = ovc_untaken_bytes(vm, i);
+	s->refusals = atomic_load(&vm->refusals);
+	s->refused_with = (uint32_t)atomic_load(&vm->refused_with);
 	s->id = vm->id;
 	refs = atomic_load(&vm->domain->refs);
 	if (refs)

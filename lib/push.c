@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "reclaim.h"
+#include "untaken.h"
 
 /* A page that read-ahead holds back is out of memory already (its buffer is ours)
  * and stays so as long as the buffer is not needed: do not wait for that. */
@@ -94,6 +95,34 @@ static bool push_out_all(struct ovc_region *r, uint64_t idx, uint64_t end)
 	return moving;
 }
 
+static uint64_t refused(const struct ovc_region *r, uint64_t idx, uint64_t nr,
+			enum ovc_untaken *cause)
+{
+	uint64_t found;
+
+	ovc_control_lock(r->vm->host);
+	found = ovc_untaken_in(r, idx, nr, cause);
+	ovc_control_unlock(r->vm->host);
+	return found;
+}
+
+/* What was refused for a moment is tried once more. */
+static int tell_refused(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	enum ovc_untaken cause = OVC_UNTAKEN_REFUSED;
+	uint64_t found = refused(r, idx, nr, &cause);
+
+	if (found)
+		push_out_all(r, idx, idx + nr);
+	if (found)
+		found = refused(r, idx, nr, &cause);
+	if (!found)
+		return 0;
+	return ovc_fail(-EBUSY, "reclaim: %llu KiB cannot be taken: %s",
+			(unsigned long long)(found * OVC_PAGE) >> 10,
+			ovc_untaken_text(cause));
+}
+
 #define PASSES 8
 
 int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -111,7 +140,7 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	for (unsigned i = 0; i < PASSES && push_out_all(r, idx, idx + nr); i++)
 		ovc_host_pause(r->vm->host, i);
 	if (atomic_load(&r->vm->count.write_errors) == errors)
-		return 0;
+		return tell_refused(r, idx, nr);
 	last = atomic_load(&r->vm->last_error);
 	ovc_control_lock(r->vm->host);
 	why = ovc_swap_error(r->vm->swap, last);

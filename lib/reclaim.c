@@ -191,6 +191,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	wait = sooner(wait, ovc_promise_watch(host, now));
 	wait = sooner(wait, ovc_govern_step(host, now));
 	ovc_host_recount(host);
+	ovc_ring_unlock(host);
 	ovc_ring_advance(rc);
 	ovc_ring_collect(rc);
 	if (atomic_load(&host->tracked)) {

@@ -162,6 +162,9 @@ void ovc_ring_advance(struct ovc_reclaim *rc);
 /* Frees frames whose page was put back, when they are many. */
 void ovc_ring_collect(struct ovc_reclaim *rc);
 
+/* Undoes what mlockall() did to the window. */
+void ovc_ring_unlock(struct ovc_host *host);
+
 /* ---- dedupe.c --------------------------------------------------------------- */
 
 /* Looks whether a page that is to be written is in the VM's swap already. True: it is

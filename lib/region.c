@@ -15,121 +15,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "frames.h"
 #include "internal.h"
 #include "memory/memory.h"
 #include "meta.h"
-#include "overlap.h"
 #include "pager.h"
 #include "policy/hints.h"
 #include "promise.h"
 #include "range.h"
 #include "share.h"
 #include "sys/memfd.h"
+#include "untaken.h"
 
 #define TRIES 8
 
-#define MAX_LEN ((uint64_t)1 << 40)
-#define LOOK	4096	       /* pages asked about at once */
-#define MARKS	(OVC_PAGE / 8) /* bytes of 512 pages */
-
-/* ---- checks ------------------------------------------------------------------ */
-
-static int check_shape(const struct ovc_region_options *o)
-{
-	uintptr_t addr = (uintptr_t)o->addr;
-
-	if (!o->addr || addr % OVC_PAGE)
-		return ovc_fail(-EINVAL,
-				"add_region: addr %p is not aligned "
-				"to 4096 bytes",
-				o->addr);
-	if (!o->len || o->len % OVC_PAGE)
-		return ovc_fail(-EINVAL,
-				"add_region: len %zu is not a "
-				"multiple of 4096 above 0",
-				o->len);
-	if (o->len > MAX_LEN)
-		return ovc_fail(-EINVAL,
-				"add_region: len %zu is more than "
-				"1 TiB; add several regions",
-				o->len);
-	if (addr + o->len < addr)
-		return ovc_fail(-EINVAL, "add_region: addr + len wraps around");
-	if (o->gpa != OVC_GPA_NONE &&
-	    (o->gpa % OVC_PAGE || o->gpa + o->len < o->gpa))
-		return ovc_fail(-EINVAL,
-				"add_region: gpa %#llx is not "
-				"aligned, or wraps around",
-				(unsigned long long)o->gpa);
-	if (o->flags & ~(uint32_t)OVC_REGION_UNSHARED_MEMFD)
-		return ovc_fail(-EINVAL,
-				"add_region: flags %#x has unknown bits",
-				o->flags);
-	if (o->memfd < 0 || o->memfd_offset % OVC_PAGE)
-		return ovc_fail(-EINVAL,
-				"add_region: memfd %d or its offset "
-				"is bad",
-				o->memfd);
-	return 0;
-}
-
-static int check_memfd(const struct ovc_region_options *o,
-		       const struct ovc_mapping *m)
-{
-	uint64_t device, inode, size;
-	int error = ovc_memfd_stat(o->memfd, &device, &inode, &size);
-
-	if (error)
-		return ovc_fail(-EINVAL, "add_region: memfd %d: %s", o->memfd,
-				strerror(-error));
-	if (m->private || m->inode != inode || m->device != device ||
-	    m->offset != o->memfd_offset || !m->straight)
-		return ovc_fail(-EINVAL, "add_region: the range is not a "
-					 "shared mapping of the memfd from its "
-					 "offset on");
-	if (size < o->memfd_offset + o->len)
-		return ovc_fail(-EINVAL, "add_region: the memfd is shorter "
-					 "than the region");
-	return 0;
-}
-
-static int check_mapping(const struct ovc_host *host,
-			 const struct ovc_region_options *o,
-			 struct ovc_mapping *m)
-{
-	int error = ovc_pages_mapping(o->addr, o->len, m);
-
-	if (error)
-		return ovc_fail(error, "add_region: /proc/self/smaps: %s",
-				strerror(-error));
-	if (!m->mapped)
-		return ovc_fail(-EFAULT, "add_region: the range is not mapped "
-					 "as a whole");
-	if (m->hugetlb)
-		return ovc_fail(-EINVAL, "add_region: hugetlb memory cannot be "
-					 "overcommitted; use transparent huge "
-					 "pages");
-	if (!m->readable || !m->writable)
-		return ovc_fail(-EINVAL, "add_region: the mapping is not "
-					 "readable and writable");
-	if (o->memfd && !host->uffd_features.minor)
-		return ovc_fail(-ENOTSUP,
-				"add_region: memfd memory needs minor "
-				"faults for shmem (Linux 5.14)");
-	if (o->memfd)
-		return check_memfd(o, m);
-	if (m->file || m->shared)
-		return ovc_fail(-EINVAL, "add_region: the mapping is not "
-					 "private and anonymous; name its "
-					 "memfd if it is of one");
-	/* The ring's window has no execute permission, and pages move only
-	 * between mappings with the same. */
-	if (m->exec)
-		return ovc_fail(-EINVAL, "add_region: the mapping is "
-					 "executable; guests do not need that");
-	return 0;
-}
+#define LOOK  4096	     /* pages asked about at once */
+#define MARKS (OVC_PAGE / 8) /* bytes of 512 pages */
 
 /* ---- creation ------------------------------------------------------------------ */
 
@@ -190,14 +92,8 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	struct ovc_region *r;
 	void *words, *touched, *marks = NULL;
 	struct ovc_mapping m;
-	int error = check_shape(o);
+	int error = ovc_region_check(vm, o, &m);
 
-	if (!error)
-		error = ovc_overlap_ranges(vm, o);
-	if (!error)
-		error = check_mapping(vm->host, o, &m);
-	if (!error)
-		error = ovc_overlap_bytes(vm, o, &m);
 	if (error)
 		return error;
 	r = ovc_meta_zalloc(sizeof(*r));
@@ -210,6 +106,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	r->gpa = o->gpa;
 	r->id = vm->host->next_region_id++;
 	r->memfd = -1;
+	r->refused = OVC_UNTAKEN_NR;
 	r->memfd_offset = o->memfd_offset;
 	r->device = m.device;
 	r->inode = m.inode;
@@ -227,13 +124,20 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	r->mappable = may_map(vm->host, o);
 	r->number = take_numbers(vm->host, r->nr);
 	if (!error && o->memfd)
-		error = ovc_memfd_map(o->memfd, o->memfd_offset, o->len,
-				      &r->memfd, &r->view);
+		error = ovc_memfd_map(&vm->host->proc, o->memfd,
+				      o->memfd_offset, o->len, &r->memfd,
+				      &r->view);
 	if (error) {
 		ovc_region_free(r);
 		return ovc_fail(error, "add_region: no room for its tables: %s",
 				strerror(-error));
 	}
+	error = ovc_region_own(r);
+	if (error)
+		ovc_log(vm->host, OVC_LOG_WARNING,
+			"%s: region %p is not wholly the guest's own: %s; what "
+			"others share of it cannot be taken",
+			vm->name, (void *)r->base, strerror(-error));
 	if (!r->mappable)
 		ovc_log(vm->host, OVC_LOG_DEBUG,
 			"%s: shared pages of region %p are not mapped: %s",
@@ -276,6 +180,7 @@ void ovc_region_free(struct ovc_region *r)
 		drop_pins(r);
 	atomic_fetch_sub(&r->vm->host->tables,
 			 pages * OVC_PAGE + marks * MARKS);
+	ovc_untaken_free(r);
 	ovc_promise_free(r);
 	ovc_frames_free(r);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
@@ -378,7 +283,6 @@ int ovc_region_track(struct ovc_region *r)
 	if (error)
 		return error;
 	r->registered = true;
-	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, true);
 	error = for_resident(r, adopt, &nr);
 	if (error)
 		return error;
@@ -397,7 +301,9 @@ uint64_t ovc_region_untracked_resident(const struct ovc_region *r)
 	struct ovc_region copy = *r;
 	uint64_t nr;
 
-	return for_resident(&copy, NULL, &nr) ? 0 : nr * OVC_PAGE;
+	/* Not known: it may be all of it. */
+	return for_resident(&copy, NULL, &nr) ? copy.nr * OVC_PAGE :
+						nr * OVC_PAGE;
 }
 
 uint64_t ovc_vm_resident(const struct ovc_vm *vm)
@@ -482,7 +388,6 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	ovc_promise_end(r);
 	ovc_reclaim_forget(host->reclaim, r);
 	ovc_pager_check_unheld(host, r);
-	ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, false);
 	nr = count_resident(r);
 	atomic_fetch_sub(&vm->resident, nr);
 	ovc_uncharge(host, nr);

@@ -26,6 +26,7 @@
 #include "memory/memory.h"
 #include "pager.h"
 #include "reclaim.h"
+#include "untaken.h"
 
 static void set_evicted(struct ovc_region *r, uint64_t idx)
 {
@@ -87,7 +88,7 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 			int error)
 {
 	struct ovc_entry *e = d->e;
-	uint64_t pos = d->pos;
+	uint64_t pos = d->pos, idx;
 	enum ovc_action action;
 
 	ovc_page_end(&r->words[e->idx], OVC_EV_UNWRITTEN, pos, &action);
@@ -100,8 +101,10 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 		ovc_swap_free(r->vm->swap, d->home.at);
 	if (d->home.kind == OVC_HOME_STORE)
 		ovc_domain_unref(r->vm, d->home.at);
+	idx = e->idx;
+	ovc_untaken_refused(r, &idx, 1, error);
 	ovc_event_post(r->vm->host, OVC_EVENT_MEMORY_FAILED, -error, r->vm, r,
-		       e->idx, 1);
+		       idx, 1);
 }
 
 /* Do two drops go with one call? Neighbours do that have the same fate. */

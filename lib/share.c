@@ -232,12 +232,14 @@ static void end_pass(struct ovc_share *s)
 static void recount(struct ovc_share *s)
 {
 	struct ovc_host *host = s->host;
-	uint64_t now = ovc_now_ns();
+	uint64_t now = ovc_now_ns(), nr;
 
 	if (!host->store || now - s->recounted < RECOUNT_NS)
 		return;
 	s->recounted = now;
-	atomic_store(&host->mappings, ovc_pages_mappings_of(OVC_STORE_NAME));
+	nr = ovc_pages_mappings_of(&host->proc, OVC_STORE_NAME);
+	if (nr != UINT64_MAX)
+		atomic_store(&host->mappings, nr);
 	lock(host);
 	host->mappings_most = host->mappings_may;
 	pthread_mutex_unlock(&host->control);

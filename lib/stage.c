@@ -8,9 +8,10 @@
  *
  * Shared pages come last, when there was nothing else.
  *
- * Failures: a page that the kernel will not take stays with the guest, and its place
- * in the ring is lost until the tail passes; one that is not there (the VMM dropped
- * it) is forgotten.
+ * Failures: a page that the kernel will not take stays with the guest, rests (untaken.c),
+ * and its place in the ring is lost until the tail passes; one that is not there (the
+ * VMM dropped it) is forgotten. A region of which all that could be tried rests is not
+ * visited for a while.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@
 #include "pager.h"
 #include "reclaim.h"
 #include "store/shared.h"
+#include "untaken.h"
+
+#define REST_NS 20000000ull /* of a region's hand */
 
 /* Prepares one page: STAGING, with an entry. False: it is no candidate. */
 static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
@@ -101,6 +105,31 @@ static void not_taken(struct ovc_region *r, struct ovc_entry *e,
 		ovc_swap_free(vm->swap, slot);
 }
 
+/* Was it refused for good, or for a while? */
+static bool is_refusal(int error)
+{
+	return error && error != -ENOENT && error != -EAGAIN;
+}
+
+static void note_refused(struct ovc_region *r, const struct ovc_taken *t,
+			 unsigned nr)
+{
+	uint64_t idx[OVC_CHUNK];
+	unsigned n = 0;
+	int error = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		if (is_refusal(t[i].error)) {
+			error = error ? error : t[i].error;
+			idx[n++] = t[i].idx;
+		} else if (r->untaken) {
+			ovc_untaken_clear(r, t[i].idx);
+		}
+	}
+	if (n)
+		ovc_untaken_refused(r, idx, n, error);
+}
+
 /* Stages candidates of one chunk; idx rising. Returns how many were taken. */
 static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 			    const uint64_t *words, unsigned nr)
@@ -121,6 +150,8 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 			taken(r, e, &t[i]);
 		got += !t[i].error;
 	}
+	if (got < n || r->untaken)
+		note_refused(r, t, n);
 	return got;
 }
 
@@ -133,13 +164,15 @@ static bool candidate(uint64_t w)
 
 unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 {
-	uint64_t own[OVC_CHUNK], words[OVC_CHUNK];
+	uint64_t own[OVC_CHUNK], words[OVC_CHUNK], now = ovc_now_ns();
 	unsigned n = 0;
 
+	if (r->refused != OVC_UNTAKEN_NR)
+		return 0;
 	for (unsigned i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[idx[i]]);
 
-		if (!candidate(w))
+		if (!candidate(w) || ovc_untaken_rests(r, idx[i], now))
 			continue;
 		own[n] = idx[i];
 		words[n++] = w;
@@ -166,6 +199,7 @@ unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 			 bool all, bool *moving)
 {
 	uint64_t idx[OVC_CHUNK], words[OVC_CHUNK];
+	uint64_t now = r->untaken && !all ? ovc_now_ns() : 0;
 	unsigned n = 0;
 
 	for (uint64_t i = first; i < first + nr; i++) {
@@ -173,8 +207,16 @@ unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 		uint32_t heat = ovc_word_heat(w), was = heat;
 
 		*moving |= ovc_word_transient(w);
-		if (!candidate(w))
+		if (!candidate(w)) {
+			if (now)
+				ovc_untaken_clear(r, i);
 			continue;
+		}
+		if (now && ovc_untaken_rests(r, i, now)) {
+			r->lap_rests = true;
+			continue;
+		}
+		r->lap_open = true;
 		if (!all && !ovc_clock_examine(&heat)) {
 			if (heat != was)
 				ovc_page_set_heat(&r->words[i], heat);
@@ -204,20 +246,31 @@ static bool hand_step(struct ovc_region *r, unsigned *got)
 	if (r->hand < r->nr)
 		return true;
 	r->hand = 0;
+	if (r->lap_rests && !r->lap_open)
+		r->rest_until = ovc_now_ns() + REST_NS;
+	r->lap_rests = r->lap_open = false;
 	return false;
+}
+
+/* Has the hand nothing to do there now? */
+static bool is_closed(const struct ovc_region *r, uint64_t now)
+{
+	return !atomic_load(&r->tracked) || atomic_load(&r->leaving) ||
+	       r->refused != OVC_UNTAKEN_NR || now < r->rest_until;
 }
 
 /* The hand over one VM: at most a lap, until `want` pages were staged. */
 unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
 {
 	unsigned got = 0, regions = 0;
+	uint64_t now = ovc_now_ns();
 
 	while (got < want && *chunks && regions <= vm->nr_regions &&
 	       ovc_ring_room(vm->host) > OVC_CHUNK && vm->nr_regions) {
 		struct ovc_region *r = vm->regions[vm->hand % vm->nr_regions];
 
 		--*chunks;
-		if (!r->tracked || r->leaving || !hand_step(r, &got)) {
+		if (is_closed(r, now) || !hand_step(r, &got)) {
 			vm->hand++;
 			regions++;
 		}
@@ -395,14 +448,17 @@ static int by_index(const void *a, const void *b)
 static unsigned stage_scattered(struct ovc_region *r, uint64_t *idx,
 				unsigned nr)
 {
-	uint64_t words[OVC_CHUNK];
+	uint64_t words[OVC_CHUNK], now = ovc_now_ns();
 	unsigned n = 0;
 
+	if (r->refused != OVC_UNTAKEN_NR)
+		return 0;
 	qsort(idx, nr, sizeof(*idx), by_index);
 	for (unsigned i = 0; i < nr; i++) {
 		uint64_t w = atomic_load(&r->words[idx[i]]);
 
 		if ((n && idx[n - 1] == idx[i]) || !candidate(w) ||
+		    ovc_untaken_rests(r, idx[i], now) ||
 		    ovc_clock_freq(ovc_word_heat(w)))
 			continue;
 		idx[n] = idx[i];

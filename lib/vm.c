@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "balloon.h"
+#include "check.h"
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
@@ -298,6 +299,7 @@ static int remove_at(struct ovc_vm *vm, unsigned n, bool throw_away)
 	ovc_share_quiesce(host);
 	drop_requests(host, r);
 	error = ovc_region_untrack(r, throw_away);
+	ovc_region_disown(r);
 	take_out(vm, n);
 	/* A map that cannot be made anew is mended in place. */
 	if (ovc_host_remap(host))
@@ -323,6 +325,7 @@ static int add(struct ovc_vm *vm, const struct ovc_region_options *o)
 		return error;
 	error = extend_swap(vm, vm->configured + r->nr);
 	if (error) {
+		ovc_region_disown(r);
 		ovc_region_free(r);
 		return error;
 	}
@@ -331,6 +334,7 @@ static int add(struct ovc_vm *vm, const struct ovc_region_options *o)
 	error = ovc_host_remap(host);
 	if (error) {
 		take_out(vm, vm->nr_regions - 1);
+		ovc_region_disown(r);
 		ovc_region_free(r);
 		return ovc_fail(error, "add_region: out of memory");
 	}

@@ -39,6 +39,27 @@ static void free_window(struct ovc_host *host, uint64_t from, uint64_t to)
 	}
 }
 
+/*
+ * mlockall() locked the window, too, and met what a fault thread put there to stop it. The
+ * lock goes, for a page moves only between mappings that are both locked or both not; and
+ * so does what stopped it, unless a page has come in its place.
+ */
+void ovc_ring_unlock(struct ovc_host *host)
+{
+	struct ovc_staging *s = &host->ring;
+	char *at = atomic_exchange(&host->window_touched, NULL);
+
+	if (!at)
+		return;
+	ovc_pages_unlock(s->window, s->cap * OVC_PAGE);
+	if (!s->entries[(uint64_t)(at - s->window) / OVC_PAGE].frame)
+		ovc_pages_dontneed(at, OVC_PAGE);
+	ovc_log(host, OVC_LOG_WARNING,
+		"the process locked all of its memory (mlockall): what is locked "
+		"of guests cannot be taken, and what the library reserved for "
+		"itself may be in memory now");
+}
+
 /* The ring is empty: a little used one stays, and a big one becomes, little. */
 static void begin_again(struct ovc_staging *s)
 {

@@ -13,7 +13,10 @@
  * it takes for clean. Both must agree before a write is spared.
  *
  * Failures: a page that the kernel will not move (pinned for direct I/O: EBUSY)
- * stays with the guest and says so; pages around it are moved. Linux 6.18 says EEXIST
+ * stays with the guest and says so; pages around it are moved. Where one after the other
+ * is refused, the next ones are taken for refused, too, without being tried: twice as
+ * many each time, so that a run of which nothing moves takes a few calls. A run that lies
+ * in two mappings is refused as a whole (EINVAL), and tried in halves. Linux 6.18 says EEXIST
  * of pages that it moved where something made it try twice (it forgets to go on to
  * the next page, and finds the place taken by the first try). No place in the window
  * is taken before, so that the guest's page table says what happened.
@@ -65,23 +68,60 @@ static bool is_gone(struct ovc_region *r, uint64_t idx)
 	       !bits;
 }
 
+/* How the moves of a chunk go: see stage(). */
+struct progress {
+	size_t most;	/* pages that are tried at once */
+	unsigned fails; /* one after the other, nothing moved in between */
+};
+
+/*
+ * Of a run of pages, of which some were tried, the first was refused. Returns how many to
+ * pass by, with their errors set; 0: fewer are to be tried.
+ */
+static size_t pass_by(struct ovc_region *r, struct ovc_taken *t, size_t run,
+		      size_t tried, int error, struct progress *p)
+{
+	size_t skip;
+
+	if (error == -EINVAL && tried > 1) {
+		p->most = tried / 2;
+		return 0;
+	}
+	if (error == -EEXIST && is_gone(r, t->idx))
+		error = 0;
+	t->error = error;
+	if (!error || error == -ENOENT)
+		return 1;
+	skip = (size_t)1 << (p->fails < 6 ? p->fails : 6);
+	p->fails++;
+	skip = skip < run ? skip : run;
+	for (size_t k = 1; k < skip; k++)
+		t[k].error = error;
+	return skip;
+}
+
 static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 {
+	struct progress p = { .most = nr };
+
 	/* Not clean any more: what was written since it got its slot. */
 	ovc_memory_ask_clean(r, t, nr, OVC_PAGES_WRITTEN, 0);
 	for (size_t i = 0; i < nr;) {
-		size_t run = run_length(t + i, nr - i), moved;
-		int error = move(r, t + i, run, &moved);
+		size_t run = run_length(t + i, nr - i), n, moved;
+		int error;
 
+		n = run < p.most ? run : p.most;
+		error = move(r, t + i, n, &moved);
 		for (size_t k = 0; k < moved; k++)
 			t[i + k].error = 0;
 		i += moved;
-		if (!error)
-			continue;
-		/* Go on behind it. */
-		if (error == -EEXIST && is_gone(r, t[i].idx))
-			error = 0;
-		t[i++].error = error;
+		if (moved) {
+			p.fails = 0;
+			p.most = 2 * p.most < nr ? 2 * p.most : nr;
+		}
+		if (error)
+			i += pass_by(r, t + i, run - moved, n - moved, error,
+				     &p);
 	}
 }
 

@@ -27,15 +27,33 @@ static char *view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	return r->view + idx * OVC_PAGE;
 }
 
+/*
+ * Not all could be unmapped: run by run, each has its own error. A page of a run that
+ * failed may be unmapped all the same, though it counts as kept: its next fault is a minor
+ * one, which the pager answers by mapping the page, no longer protected, and so no longer
+ * clean.
+ */
+static void stage_each(struct ovc_taken *t, size_t nr, const struct iovec *iov)
+{
+	for (size_t i = 0; i < nr; iov++) {
+		int error = ovc_pages_dontneed(iov->iov_base, iov->iov_len);
+
+		for (size_t n = iov->iov_len / OVC_PAGE; n; n--, i++) {
+			t[i].error = error;
+			t[i].clean &= !error;
+		}
+	}
+}
+
 static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 {
 	struct iovec iov[OVC_CHUNK] = { { 0 } };
 	size_t runs = 0;
-	int error;
 
 	for (size_t i = 0; i < nr; i++) {
 		char *addr = ovc_page_addr(r, t[i].idx);
 
+		t[i].error = 0;
 		if (runs &&
 		    (char *)iov[runs - 1].iov_base + iov[runs - 1].iov_len ==
 			    addr)
@@ -43,19 +61,11 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 		else
 			iov[runs++] = (struct iovec){ addr, OVC_PAGE };
 	}
-	error = ovc_pages_dontneed_many(r->vm->host->batch_advise, iov, runs);
-	for (size_t i = 0; i < nr; i++)
-		t[i].error = error;
-	/* Some may be unmapped all the same, though they count as kept: their
-	 * next fault is a minor one, which the pager answers by mapping the
-	 * page, no longer protected, and so no longer clean. */
-	for (size_t i = 0; error && i < nr; i++)
-		t[i].clean = false;
-	/* Nothing is mapped or away any more, and nobody maps it while it is ours:
-	 * what looks like a marker is one. */
-	if (!error)
-		ovc_memory_ask_clean(r, t, nr, OVC_PAGES_UNSURE,
-				     OVC_PAGES_UNSURE);
+	if (ovc_pages_dontneed_many(r->vm->host->batch_advise, iov, runs))
+		stage_each(t, nr, iov);
+	/* What went is neither mapped nor away any more, and nobody maps it while it is
+	 * ours: what looks like a marker is one. */
+	ovc_memory_ask_clean(r, t, nr, OVC_PAGES_UNSURE, OVC_PAGES_UNSURE);
 }
 
 static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)

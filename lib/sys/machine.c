@@ -5,25 +5,9 @@
  */
 #include "sys/machine.h"
 
-#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include "sys/fail.h"
-
-static const char *slurp(const char *path, char *text, size_t len)
-{
-	int fd = ovc_sys_fail("open machine") ?
-			 -1 :
-			 open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd < 0 ? -1 : read(fd, text, len - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[got > 0 ? got : 0] = 0;
-	return text;
-}
 
 static bool find_kib(const char *text, const char *key, uint64_t *bytes)
 {
@@ -48,16 +32,28 @@ static bool find_avg10(const char *text, const char *key, uint32_t *hundredths)
 	return true;
 }
 
-void ovc_machine_look(struct ovc_machine *m)
+void ovc_machine_stalls(const char *text, uint32_t *some, uint32_t *full)
+{
+	if (!find_avg10(text, "some", some) || !find_avg10(text, "full", full))
+		*some = *full = UINT32_MAX;
+}
+
+void ovc_machine_look(const struct ovc_proc *p, struct ovc_machine *m)
 {
 	char text[2048];
-	const char *at = slurp("/proc/meminfo", text, sizeof(text));
 
-	if (!find_kib(at, "MemAvailable:", &m->available) ||
-	    !find_kib(at, "MemTotal:", &m->total))
+	ovc_proc_text(p->meminfo, "read meminfo", text, sizeof(text));
+	if (!find_kib(text, "MemAvailable:", &m->available) ||
+	    !find_kib(text, "MemTotal:", &m->total))
 		m->available = m->total = UINT64_MAX;
-	at = slurp("/proc/pressure/memory", text, sizeof(text));
-	if (!find_avg10(at, "some", &m->some) ||
-	    !find_avg10(at, "full", &m->full))
-		m->some = m->full = UINT32_MAX;
+	ovc_proc_text(p->pressure, "read pressure", text, sizeof(text));
+	ovc_machine_stalls(text, &m->some, &m->full);
+}
+
+bool ovc_machine_merged(const struct ovc_proc *p)
+{
+	char text[64];
+
+	return ovc_proc_text(p->merging, "read ksm", text, sizeof(text)) &&
+	       strtoull(text, NULL, 10);
 }

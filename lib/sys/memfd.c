@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "sys/fail.h"
+#include "sys/pages.h"
 
 int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size)
 {
@@ -30,6 +31,23 @@ int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size)
 	return 0;
 }
 
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+bool ovc_memfd_is_memory(int fd)
+{
+	/* Other files have no seals. */
+	return fcntl(fd, F_GET_SEALS) >= 0;
+}
+
+bool ovc_memfd_is_sealed(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals > 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+}
+
 static int map_view(int fd, uint64_t offset, size_t len, int flags, char **view)
 {
 	int error = ovc_sys_fail("mmap memfd");
@@ -37,16 +55,16 @@ static int map_view(int fd, uint64_t offset, size_t len, int flags, char **view)
 
 	if (error)
 		return error;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd,
-		 (off_t)offset);
-	if (p == MAP_FAILED)
+	p = ovc_pages_map(NULL, len, MAP_SHARED | flags, fd, offset);
+	if (!p)
 		return -errno;
 	madvise(p, len, MADV_DONTFORK);
 	*view = p;
 	return 0;
 }
 
-int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view)
+int ovc_memfd_map(const struct ovc_proc *proc, int fd, uint64_t offset,
+		  size_t len, int *copy, char **view)
 {
 	int error = ovc_sys_fail("dup memfd");
 	char path[32];
@@ -57,8 +75,8 @@ int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view)
 		return error;
 	/* Opened anew, for a duplicate would share the file position, and we
 	 * move it. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	*copy = open(path, O_RDWR | O_CLOEXEC);
+	snprintf(path, sizeof(path), "fd/%d", fd);
+	*copy = openat(proc->self, path, O_RDWR | O_CLOEXEC);
 	if (*copy < 0)
 		return -errno;
 	return map_view(*copy, offset, len, 0, view);

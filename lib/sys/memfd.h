@@ -3,16 +3,25 @@
 #ifndef OVC_SYS_MEMFD_H
 #define OVC_SYS_MEMFD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "sys/proc.h"
+
 /* What fd is: its device and inode, and its size in bytes. */
 int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size);
 
+/* Is it memory (a memfd, or a file of a tmpfs)? And sealed, so that pages of it cannot be
+ * freed? */
+bool ovc_memfd_is_memory(int fd);
+bool ovc_memfd_is_sealed(int fd);
+
 /* Maps [offset, offset + len) of a duplicate of fd, which comes back in *copy (-1
  * where even that failed). */
-int ovc_memfd_map(int fd, uint64_t offset, size_t len, int *copy, char **view);
+int ovc_memfd_map(const struct ovc_proc *proc, int fd, uint64_t offset,
+		  size_t len, int *copy, char **view);
 void ovc_memfd_unmap(int copy, char *view, size_t len);
 
 /* A new one of len bytes, without memory yet, and a mapping of it. What was made when

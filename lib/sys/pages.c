@@ -55,6 +55,29 @@ struct pm_scan_arg {
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
 
+/*
+ * What we map is never locked. A process that called mlockall(MCL_FUTURE) gets each new
+ * mapping locked, with all of its memory at once; but not where it may not touch it, so
+ * that there is time to unlock it.
+ */
+void *ovc_pages_map(void *at, size_t len, int flags, int fd, uint64_t offset)
+{
+	void *p = mmap(at, len, PROT_NONE, flags, fd, (off_t)offset);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	munlock(p, len);
+	if (!mprotect(p, len, PROT_READ | PROT_WRITE))
+		return p;
+	if (!at) {
+		int error = errno;
+
+		munmap(p, len);
+		errno = error;
+	}
+	return NULL;
+}
+
 static int map_empty(void *at, size_t len, int flags, void **addr)
 {
 	int error = ovc_sys_fail("mmap");
@@ -62,13 +85,15 @@ static int map_empty(void *at, size_t len, int flags, void **addr)
 
 	if (error)
 		return error;
-	p = mmap(at, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
-	if (p == MAP_FAILED)
+	p = ovc_pages_map(at, len,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags,
+			  -1, 0);
+	if (!p)
 		return -errno;
 	/* Huge pages would make what is touched, and so counted, more. */
 	madvise(p, len, MADV_NOHUGEPAGE);
 	madvise(p, len, MADV_DONTFORK);
+	madvise(p, len, MADV_UNMERGEABLE);
 	*addr = p;
 	return 0;
 }
@@ -99,8 +124,8 @@ int ovc_pages_make(size_t len, unsigned traits, void **addr)
 		return error;
 	if (traits & OVC_MAP_NORESERVE)
 		flags |= MAP_NORESERVE;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
-	if (p == MAP_FAILED)
+	p = ovc_pages_map(NULL, len, flags, -1, 0);
+	if (!p)
 		return -errno;
 	if (traits & OVC_MAP_HUGE)
 		madvise(p, len, MADV_HUGEPAGE);
@@ -109,6 +134,7 @@ int ovc_pages_make(size_t len, unsigned traits, void **addr)
 	if (traits & OVC_MAP_DONTDUMP)
 		madvise(p, len, MADV_DONTDUMP);
 	madvise(p, len, MADV_DONTFORK);
+	madvise(p, len, MADV_UNMERGEABLE);
 	*addr = p;
 	return 0;
 }
@@ -222,9 +248,32 @@ int ovc_pages_forbid(void *addr, size_t len)
 #define MADV_POPULATE_WRITE 23
 #endif
 
-void ovc_pages_populate(void *addr, size_t len)
+int ovc_pages_populate(void *addr, size_t len)
 {
-	madvise(addr, len, MADV_POPULATE_WRITE);
+	int error = ovc_sys_fail("madvise populate");
+
+	if (error)
+		return error;
+	return madvise(addr, len, MADV_POPULATE_WRITE) ? -errno : 0;
+}
+
+int ovc_pages_unmerge(void *addr, size_t len)
+{
+	/* A kernel without KSM says EINVAL: it has merged nothing. */
+	if (!madvise(addr, len, MADV_UNMERGEABLE) || errno == EINVAL)
+		return 0;
+	return -errno;
+}
+
+bool ovc_pages_are_locked(void *addr)
+{
+	/* Advice that does no harm, and that locked memory does not take. */
+	return madvise(addr, PAGE, MADV_COLD) && errno == EINVAL;
+}
+
+void ovc_pages_unlock(void *addr, size_t len)
+{
+	munlock(addr, len);
 }
 
 int ovc_pages_dontfork(void *addr, size_t len, bool on)
@@ -408,6 +457,32 @@ int ovc_pagemap_tell(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 	return 0;
 }
 
+/* Only the scan knows zero pages, only the entries what is in swap. */
+int ovc_pagemap_in_memory(const struct ovc_pagemap *pm, const void *addr,
+			  size_t nr, uint8_t *bits)
+{
+	int error = ovc_pagemap_get(pm, addr, nr, bits);
+	uint64_t entry[256];
+
+	for (size_t i = 0, n; i < nr && !error; i += n) {
+		n = nr - i < 256 ? nr - i : 256;
+		error = read_entries(pm, (uintptr_t)addr + i * PAGE, entry, n);
+		for (size_t k = 0; k < n && !error; k++)
+			bits[i + k] = entry[k] >> 63 &&
+				      !(bits[i + k] & OVC_PAGES_ZERO);
+	}
+	return error;
+}
+
+bool ovc_pages_is_alone(const struct ovc_pagemap *pm, const void *addr)
+{
+	uint64_t entry;
+
+	if (read_entries(pm, (uintptr_t)addr, &entry, 1))
+		return true;
+	return !(entry >> 63) || entry >> 56 & 1;
+}
+
 int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 		    uint8_t *bits)
 {
@@ -524,108 +599,116 @@ static unsigned traits_of(const char *line)
 	return (strstr(line, " nr") ? OVC_MAP_NORESERVE : 0) |
 	       (strstr(line, " hg") ? OVC_MAP_HUGE : 0) |
 	       (strstr(line, " nh") ? OVC_MAP_NOHUGE : 0) |
-	       (strstr(line, " dd") ? OVC_MAP_DONTDUMP : 0);
+	       (strstr(line, " dd") ? OVC_MAP_DONTDUMP : 0) |
+	       (strstr(line, " dc") ? OVC_MAP_DONTFORK : 0);
+}
+
+struct mapping_search {
+	struct ovc_mapping *m;
+	struct area a;
+	unsigned long long begin, at, end;
+	bool inside;
+};
+
+static bool look_at_line(const char *line, void *arg)
+{
+	struct mapping_search *s = arg;
+	struct area *a = &s->a;
+
+	if (sscanf(line, "%llx-%llx %7s %llx %x:%x %llu", &a->start, &a->end,
+		   a->perms, &a->offset, &a->major, &a->minor,
+		   &a->inode) == 7) {
+		s->inside = a->start <= s->at && s->at < a->end &&
+			    s->at < s->end;
+		if (s->inside) {
+			add_area(s->m, a, s->at, s->begin);
+			s->at = a->end;
+		}
+		return a->start < s->end;
+	}
+	if (s->inside && !strncmp(line, "VmFlags:", 8)) {
+		s->m->hugetlb |= strstr(line, " ht") != NULL;
+		s->m->locked |= strstr(line, " lo") != NULL;
+		s->m->traits |= traits_of(line);
+	}
+	return true;
 }
 
 /*
  * smaps and not maps, for only it has the VmFlags line, whose "ht" is the one
  * sure sign of hugetlb.
  */
-int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m)
+int ovc_pages_mapping(const struct ovc_proc *proc, const void *addr, size_t len,
+		      struct ovc_mapping *m)
 {
-	unsigned long long at = (uintptr_t)addr, end = at + len, begin = at;
-	int error = ovc_sys_fail("open smaps");
-	struct area a = { 0 };
-	bool inside = false;
-	char *line = NULL;
-	size_t cap = 0;
-	FILE *f;
+	struct mapping_search s = {
+		.m = m,
+		.begin = (uintptr_t)addr,
+		.at = (uintptr_t)addr,
+		.end = (uintptr_t)addr + len,
+	};
+	int error;
 
 	memset(m, 0, sizeof(*m));
-	if (error)
-		return error;
-	f = fopen("/proc/self/smaps", "re");
-	if (!f)
-		return -errno;
-	while (getline(&line, &cap, f) > 0) {
-		if (sscanf(line, "%llx-%llx %7s %llx %x:%x %llu", &a.start,
-			   &a.end, a.perms, &a.offset, &a.major, &a.minor,
-			   &a.inode) == 7) {
-			inside = a.start <= at && at < a.end && at < end;
-			if (inside) {
-				add_area(m, &a, at, begin);
-				at = a.end;
-			}
-		} else if (inside && !strncmp(line, "VmFlags:", 8)) {
-			m->hugetlb |= strstr(line, " ht") != NULL;
-			m->traits |= traits_of(line);
-		}
-	}
-	m->mapped = at >= end;
-	free(line);
-	fclose(f);
-	return 0;
-}
-
-/* The beginning of a small file of /proc as text. */
-static bool read_text(const char *path, char *text, size_t size)
-{
-	int fd = ovc_sys_fail(path) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t got;
-
-	if (fd < 0)
-		return false;
-	got = read(fd, text, size - 1);
-	close(fd);
-	if (got <= 0)
-		return false;
-	text[got] = '\0';
-	return true;
+	error = ovc_proc_lines(proc->smaps, "read smaps", look_at_line, &s);
+	m->mapped = s.at >= s.end;
+	return error;
 }
 
 /* Of statm: pages resident, and of these, those of files and shmem. */
-static bool read_statm(unsigned long long *resident, unsigned long long *files)
+static bool read_statm(const struct ovc_proc *proc,
+		       unsigned long long *resident, unsigned long long *files)
 {
 	unsigned long long total;
 	char text[128];
 
-	return read_text("/proc/self/statm", text, sizeof(text)) &&
+	return ovc_proc_text(proc->statm, "read statm", text, sizeof(text)) &&
 	       sscanf(text, "%llu %llu %llu", &total, resident, files) == 3;
 }
 
-uint64_t ovc_pages_process_resident(void)
+uint64_t ovc_pages_process_resident(const struct ovc_proc *proc)
 {
 	unsigned long long resident, files;
 
-	return read_statm(&resident, &files) ? resident * PAGE : 0;
+	return read_statm(proc, &resident, &files) ? resident * PAGE :
+						     UINT64_MAX;
 }
 
 uint64_t ovc_pages_max_mappings(void)
 {
-	unsigned long long most;
+	int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
 	char text[64];
+	bool known =
+		ovc_proc_text(fd, "read max_map_count", text, sizeof(text));
 
-	if (!read_text("/proc/sys/vm/max_map_count", text, sizeof(text)) ||
-	    sscanf(text, "%llu", &most) != 1)
-		return 0;
-	return most;
+	if (fd >= 0)
+		close(fd);
+	return known ? strtoull(text, NULL, 10) : 0;
 }
 
-uint64_t ovc_pages_mappings_of(const char *name)
-{
-	FILE *f = ovc_sys_fail("open maps") ? NULL :
-					      fopen("/proc/self/maps", "re");
-	uint64_t nr = 0;
-	char line[512];
+struct counted {
+	const char *name;
+	uint64_t nr;
+};
 
-	while (f && fgets(line, sizeof(line), f))
-		nr += strstr(line, name) != NULL;
-	if (f)
-		fclose(f);
-	return nr;
+static bool count_line(const char *line, void *arg)
+{
+	struct counted *c = arg;
+
+	c->nr += strstr(line, c->name) != NULL;
+	return true;
 }
 
-uint64_t ovc_pages_mappings(void)
+uint64_t ovc_pages_mappings_of(const struct ovc_proc *proc, const char *name)
 {
-	return ovc_pages_mappings_of("");
+	struct counted c = { .name = name };
+
+	if (ovc_proc_lines(proc->maps, "read maps", count_line, &c))
+		return UINT64_MAX;
+	return c.nr;
+}
+
+uint64_t ovc_pages_mappings(const struct ovc_proc *proc)
+{
+	return ovc_pages_mappings_of(proc, "");
 }

@@ -12,6 +12,12 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "sys/proc.h"
+
+/* mmap(), readable and writable, but not locked and without memory, whatever the process
+ * wants of its mappings. NULL, and errno. For the files of sys/. */
+void *ovc_pages_map(void *at, size_t len, int flags, int fd, uint64_t offset);
+
 /* Reserves address space, readable, writable, without memory behind it. */
 int ovc_pages_reserve(size_t len, void **addr);
 void ovc_pages_release(const volatile void *addr, size_t len);
@@ -28,6 +34,7 @@ int ovc_pages_move_over(void *from, void *to, size_t len);
 #define OVC_MAP_HUGE	  2
 #define OVC_MAP_NOHUGE	  4
 #define OVC_MAP_DONTDUMP  8
+#define OVC_MAP_DONTFORK  16
 
 /* Frees a range's frames; it reads as zero, or as the file, afterwards. */
 int ovc_pages_dontneed(void *addr, size_t len);
@@ -48,8 +55,15 @@ int ovc_pages_move_away(void *from, void *to, size_t len);
  * has no poison. */
 int ovc_pages_forbid(void *addr, size_t len);
 
-/* Touches a range for writing, as far as the kernel can (5.14). */
-void ovc_pages_populate(void *addr, size_t len);
+/* Touches a range for writing (5.14): what another process shares of it is copied. */
+int ovc_pages_populate(void *addr, size_t len);
+
+/* The kernel is not to merge its pages with equal ones; what it merged is copied. */
+int ovc_pages_unmerge(void *addr, size_t len);
+
+/* Is the mapping that has this page locked (mlock)? */
+bool ovc_pages_are_locked(void *addr);
+void ovc_pages_unlock(void *addr, size_t len);
 
 /* Children of fork() do not get the range (and may get it again). */
 int ovc_pages_dontfork(void *addr, size_t len, bool on);
@@ -96,6 +110,15 @@ int ovc_pagemap_tell(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 /* Is any of them UNSURE? */
 bool ovc_pages_unsure(const uint8_t *bits, size_t nr);
 
+/* Fills bits[nr] with 1 where a frame is mapped that is not the kernel's zero page, else
+ * with 0. */
+int ovc_pagemap_in_memory(const struct ovc_pagemap *pm, const void *addr,
+			  size_t nr, uint8_t *bits);
+
+/* Has no other process, and no other place of this one, the page mapped? True where it is
+ * not known. */
+bool ovc_pages_is_alone(const struct ovc_pagemap *pm, const void *addr);
+
 /* Is a huge page mapped there? False where it cannot be asked. */
 bool ovc_pages_is_huge(const struct ovc_pagemap *pm, const void *addr);
 
@@ -120,6 +143,7 @@ struct ovc_mapping {
 	bool private;
 	bool file; /* any of it is of a file */
 	bool hugetlb;
+	bool locked;	 /* any of it */
 	unsigned traits; /* OVC_MAP_* of any of it */
 	uint64_t inode;	 /* of the file; 0 for none */
 	uint64_t device; /* that it is on */
@@ -127,14 +151,18 @@ struct ovc_mapping {
 	bool straight;	 /* offsets rise with addresses, one file */
 };
 
-int ovc_pages_mapping(const void *addr, size_t len, struct ovc_mapping *m);
+int ovc_pages_mapping(const struct ovc_proc *proc, const void *addr, size_t len,
+		      struct ovc_mapping *m);
 
-/* Resident anonymous and shmem bytes of the process, a cheap upper bound. */
-uint64_t ovc_pages_process_resident(void);
+/* Resident bytes of the process, an upper bound of what its guests hold in anonymous
+ * memory, and cheap; UINT64_MAX: unknown. */
+uint64_t ovc_pages_process_resident(const struct ovc_proc *proc);
 
-/* How many mappings a process may have (0: unknown), and how many this one has. */
+/* How many mappings a process may have (0: unknown), and how many this one has
+ * (UINT64_MAX: unknown). */
 uint64_t ovc_pages_max_mappings(void);
-uint64_t ovc_pages_mappings(void);
-uint64_t ovc_pages_mappings_of(const char *name); /* of a file or memfd */
+uint64_t ovc_pages_mappings(const struct ovc_proc *proc);
+uint64_t ovc_pages_mappings_of(const struct ovc_proc *proc,
+			       const char *name); /* of a file or memfd */
 
 #endif

@@ -9,9 +9,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,18 +103,59 @@ void ovc_fd_close(int fd)
 		close(fd);
 }
 
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+	sem_t taken;
+};
+
+/* In a process that called mlockall(MCL_FUTURE) a stack is all memory, 8 MiB, at once: a
+ * budget knows nothing of that. What is far below where we are was never used. */
+#define STACK_KEPT ((size_t)256 << 10)
+
+static void unlock_stack(void)
+{
+	pthread_attr_t attr;
+	void *stack;
+	size_t len;
+
+	if (pthread_getattr_np(pthread_self(), &attr))
+		return;
+	if (!pthread_attr_getstack(&attr, &stack, &len) && len > STACK_KEPT) {
+		munlock(stack, len);
+		madvise(stack, len - STACK_KEPT, MADV_DONTNEED);
+	}
+	pthread_attr_destroy(&attr);
+}
+
+static void *begin(void *arg)
+{
+	struct start *s = arg;
+	void *(*fn)(void *) = s->fn;
+	void *own = s->arg;
+
+	sem_post(&s->taken);
+	unlock_stack();
+	return fn(own);
+}
+
 int ovc_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
 		     void *arg)
 {
+	struct start s = { .fn = fn, .arg = arg };
 	int error = ovc_sys_fail("pthread_create");
 	sigset_t all, was;
 
 	if (error)
 		return error;
+	sem_init(&s.taken, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &was);
-	error = -pthread_create(thread, NULL, fn, arg);
+	error = -pthread_create(thread, NULL, begin, &s);
 	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	while (!error && sem_wait(&s.taken))
+		; /* a signal */
+	sem_destroy(&s.taken);
 	if (!error)
 		pthread_setname_np(*thread, name);
 	return error;

@@ -59,6 +59,7 @@ struct slot {
 	bool logged;
 	uint64_t logged_at;
 	char *detail; /* NULL: this kind has none */
+	const char *cause;
 };
 
 /* What was told, and when, so that it is not told again at once. */
@@ -131,6 +132,7 @@ static void describe(struct ovc_events *e, struct slot *s,
 		s->gpa = n->region ? ovc_page_gpa(n->region, n->idx) : 0;
 		s->len = n->len;
 	}
+	s->cause = n->cause;
 	if (s->detail)
 		snprintf(s->detail, DETAIL, "%s", n->detail ? n->detail : "");
 	s->logged = false;
@@ -328,8 +330,10 @@ static void set_timer(struct ovc_events *e)
 
 /* ---- words ----------------------------------------------------------------- */
 
-static const char *error_text(int error)
+static const char *error_text(const struct slot *s, int error)
 {
+	if (s->cause)
+		return s->cause;
 	return error == EBADMSG ? "checksum mismatch" : strerror(error);
 }
 
@@ -347,7 +351,7 @@ static void put_into_words(const struct slot *s, char text[TEXT])
 	else
 		snprintf(text, TEXT, "%s%s%s%s%s%s", s->name,
 			 *s->name ? ": " : "", kinds[s->type].text,
-			 error ? ": " : "", error ? error_text(error) : "",
+			 error ? ": " : "", error ? error_text(s, error) : "",
 			 times);
 }
 

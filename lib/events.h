@@ -40,6 +40,7 @@ struct ovc_news {
 	uint64_t idx;
 	size_t len;
 	const char *detail; /* the end of STUCK's sentence, or NULL */
+	const char *cause; /* the error in words that last, or NULL: strerror's */
 };
 
 /*

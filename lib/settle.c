@@ -249,11 +249,20 @@ static void write_failed(struct ovc_vm *vm, int error,
 	OVC_COUNT(vm, write_errors, 1);
 	vm->retry_at = ovc_now_ns() + OVC_RETRY_NS;
 	if (atomic_exchange(&vm->write_error, -error) != -error) {
-		ovc_event_post(vm->host, OVC_EVENT_WRITE_FAILED, -error, vm, r,
-			       idx, nr);
+		const struct ovc_news news = {
+			.type = OVC_EVENT_WRITE_FAILED,
+			.error = -error,
+			.vm = vm,
+			.region = r,
+			.idx = idx,
+			.len = nr * OVC_PAGE,
+			.cause = ovc_swap_error(vm->swap, -error),
+		};
+
+		ovc_events_tell(vm->host, &news);
 		ovc_log(vm->host, OVC_LOG_WARNING,
 			"%s: swap-out failed: %s; pages stay in memory",
-			vm->name, ovc_swap_error(vm->swap, -error));
+			vm->name, news.cause);
 	}
 }
 
@@ -532,16 +541,17 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 	}
 }
 
-/* What kept the rest of a write from the disk: the kernel only says how much went. */
-static int why_short(struct ovc_reclaim *rc, const struct ovc_write *io,
-		     uint64_t good)
+/* What kept the rest of a write from the disk: the kernel may only say how much went. */
+static int why_not_all(struct ovc_reclaim *rc, const struct ovc_write *io,
+		       uint64_t good, int result)
 {
 	const struct ovc_entry *e;
 
-	if (good == io->nr)
-		return 0;
+	if (good == io->nr || (result < 0 && result != -ENOSPC))
+		return result;
 	e = ovc_entry_at(rc->host, io->pos[good]);
 	return ovc_file_short(ovc_swap_file(io->vm->swap),
+			      result < 0 ? result : 0,
 			      (e->wslot + 1) * OVC_PAGE);
 }
 
@@ -559,7 +569,7 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 			ovc_dedupe_done(rc, io, result);
 		else
 			written(rc, io, good,
-				result < 0 ? result : why_short(rc, io, good));
+				why_not_all(rc, io, good, result));
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
 	/* What was checked in vain is to be written. */

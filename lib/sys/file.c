@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "sys/fail.h"
@@ -313,21 +314,26 @@ int ovc_file_write_page(const struct ovc_file *f, const void *page,
 	if (done < 0)
 		error = -errno;
 	else if (done != 4096)
-		error = ovc_file_short(f, offset + 4096);
+		error = ovc_file_short(f, 0, offset + 4096);
 	else if (fdatasync(f->fd) && errno != EINVAL)
 		error = -errno;
 	ovc_signal_release(&held);
 	return error;
 }
 
-int ovc_file_short(const struct ovc_file *f, uint64_t end)
+int ovc_file_short(const struct ovc_file *f, int error, uint64_t end)
 {
 	struct rlimit limit;
+	struct statvfs fs;
 
 	if (f->kind == OVC_FILE_DEVICE)
-		return -EIO;
+		return error ? error : -EIO;
 	if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < end)
 		return -EFBIG;
+	/* Where others have room, it is a quota that ended; btrfs says ENOSPC then
+	 * of a file that is not to be copied. */
+	if (!fstatvfs(f->fd, &fs) && fs.f_bavail * fs.f_frsize > 16 * MIB)
+		return -EDQUOT;
 	return -ENOSPC;
 }
 

@@ -59,8 +59,9 @@ int ovc_file_read(const struct ovc_file *f, void *buf, uint64_t len,
 int ovc_file_write_page(const struct ovc_file *f, const void *page,
 			uint64_t offset);
 
-/* The errno of a write that ended short, of which the kernel gives none. */
-int ovc_file_short(const struct ovc_file *f, uint64_t end);
+/* What kept a write that ended at `end` from the disk: `error` is 0 where it ended short,
+ * of which the kernel gives no errno, or -ENOSPC, which may be a quota's. */
+int ovc_file_short(const struct ovc_file *f, int error, uint64_t end);
 
 /* Gives a range's space back; it may then have to be allocated anew. */
 int ovc_file_punch(const struct ovc_file *f, uint64_t offset, uint64_t len);

@@ -367,6 +367,7 @@ static void note_event(const struct ovc_event *event, void *opaque)
 					  .len = event->len,
 					  .has_text = event->text &&
 						      *event->text };
+		snprintf(e->text, sizeof(e->text), "%s", event->text);
 		snprintf(e->vm_name, sizeof(e->vm_name), "%s",
 			 event->vm_name ? event->vm_name : "");
 	}

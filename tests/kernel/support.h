@@ -86,6 +86,7 @@ struct seen_event {
 	uint64_t gpa;
 	size_t len;
 	bool has_text;
+	char text[160];
 	char vm_name[64];
 };
 

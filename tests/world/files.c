@@ -376,6 +376,7 @@ Test(files, a_limit_sends_no_signal_to_who_dispatches)
 Test(files, a_full_disk_is_called_full)
 {
 	const char *dir = own_tmpfs(4 * MIB);
+	struct seen_event e;
 
 	world_open(&w, (struct plan){ .swap = dir,
 				      .len = 8 * MIB,
@@ -383,15 +384,21 @@ Test(files, a_full_disk_is_called_full)
 	fill_pages(w.mem, 0, w.len / PAGE, 1);
 	expect_error("reclaim", ovc_vm_reclaim(w.vm, w.mem, w.len), -ENOSPC,
 		     "the disk is full");
+	cr_assert(world_event(&w, OVC_EVENT_WRITE_FAILED, &e));
+	cr_assert(strstr(e.text, "the disk is full"), "%s", e.text);
 	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 1), -1);
 	world_close(&w, 0);
 }
 
 Test(files, a_full_swap_is_not_called_a_full_disk)
 {
+	struct seen_event e;
+
 	world_open(&w, (struct plan){ .swap_size = MIB, .len = 4 * MIB });
 	fill_pages(w.mem, 0, w.len / PAGE, 1);
 	expect_error("reclaim", ovc_vm_reclaim(w.vm, w.mem, w.len), -ENOSPC,
 		     "all of the swap is in use");
+	cr_assert(world_event(&w, OVC_EVENT_WRITE_FAILED, &e));
+	cr_assert(strstr(e.text, "all of the swap is in use"), "%s", e.text);
 	world_close(&w, 0);
 }

@@ -906,6 +906,8 @@ int ovc_vm_add_region(struct ovc_vm *vm,
  * way.
  *  -EINVAL  no region begins there
  *  -EIO     removed, but some pages were lost
+ *  -EFAULT  removed, but some of it was not mapped any more, or something else
+ *           was: ovc_error() says from where to where
  * [control]
  */
 int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags);

@@ -151,6 +151,9 @@ struct ovc_region {
 	bool mappable;	      /* pages of the store may be mapped into it */
 	unsigned map_flags;   /* OVC_MAP_*, for mappings made anew */
 	uint64_t mapped_from; /* the first that ever was; UINT64_MAX: none */
+	/* pages among which some were found unmapped by the VMM: lost.c */
+	_Atomic uint64_t unmapped_from, unmapped_to;
+	uint64_t hole, hole_end; /* found when the region goes; pages */
 	_Atomic uint32_t *_Atomic promises; /* of each piece: promise.c */
 };
 
@@ -214,6 +217,8 @@ struct ovc_vm {
 	 * host->control. */
 	pthread_mutex_t pinning;
 	_Atomic bool starved; /* a fault found no memory */
+	/* when the kernel lacked it, and when that was said */
+	_Atomic uint64_t short_at, short_told;
 	_Atomic bool leaving; /* no budget any more: all comes back */
 	struct ovc_vm_balloon balloon;
 	struct ovc_counters count;

@@ -18,9 +18,9 @@
  * out by who owns the page in a transient state whose word names that position; in the
  * ring, also by the holder of control. Everybody else may find another page's there.
  *
- * Failures: a slot whose bytes are wrong or unreadable poisons its page. A fill that
- * the kernel refuses leaves everything as it was and wakes the guest, which tries
- * again.
+ * Failures: a slot whose bytes are wrong or unreadable poisons its page. Where the kernel
+ * has no memory everything stays as it was, and the touch is starved; what it refuses for
+ * another reason is lost (lost.c), unless a slot has the bytes, too.
  */
 #include "pager.h"
 
@@ -31,6 +31,7 @@
 #include "domain.h"
 #include "events.h"
 #include "frames.h"
+#include "lost.h"
 #include "memory/memory.h"
 #include "promise.h"
 #include "store/shared.h"
@@ -124,39 +125,91 @@ static bool want_clean(struct ovc_region *r, uint64_t idx)
 
 /* ---- putting back ----------------------------------------------------- */
 
+/* What a put back, or a loss, leaves of a ring's entry. */
+static void leave_ring(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	struct ovc_host *host = r->vm->host;
+
+	atomic_fetch_sub(&r->vm->staged, 1);
+	if (ovc_pager_is_hold(host, pos))
+		return;
+	if (ovc_memory_of(r, idx)->frames_in_window)
+		atomic_fetch_add(&host->ring.leftover, 1);
+}
+
+static void free_hold(struct ovc_host *host, uint64_t pos)
+{
+	if (ovc_pager_is_hold(host, pos))
+		atomic_store(&host->holds[pos - host->ring.cap].region, NULL);
+}
+
+/* A staged page that cannot be put back: its slot has the bytes, or nobody has. */
+static void lose_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			uint64_t slot, int error)
+{
+	struct ovc_vm *vm = r->vm;
+
+	leave_ring(r, idx, pos);
+	/* A memfd's frame is not in the window, and paid for by the page. */
+	if (!ovc_pager_is_hold(vm->host, pos) &&
+	    !ovc_memory_of(r, idx)->frames_in_window &&
+	    !ovc_memory_of(r, idx)->drop(r, idx, 1))
+		ovc_uncharge(vm->host, 1);
+	if (slot != OVC_NO_SLOT) {
+		atomic_fetch_add(&vm->swapped, 1);
+		ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, slot);
+		wake(r, idx);
+	} else {
+		ovc_refused(r, idx, error);
+	}
+	free_hold(vm->host, pos);
+}
+
+static int put_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+		      bool clean)
+{
+	uint64_t done;
+	unsigned tries = 0;
+	int error;
+
+	do {
+		if (ovc_pager_is_hold(r->vm->host, pos))
+			error = ovc_memory_fill(r, idx,
+						ovc_pager_view(r, idx, pos), 1,
+						clean, &done);
+		else
+			error = ovc_memory_of(r, idx)->put_back(r, idx, pos,
+								clean);
+	} while (ovc_try_again(error, &tries));
+	return error;
+}
+
 int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 		       uint64_t slot, bool write)
 {
 	struct ovc_vm *vm = r->vm;
-	struct ovc_host *host = vm->host;
-	bool hold = ovc_pager_is_hold(host, pos);
 	bool clean = slot != OVC_NO_SLOT && !write && ovc_tells_written(r, idx);
-	uint64_t done;
-	int error;
+	int error = put_staged(r, idx, pos, clean);
 
-	if (hold)
-		error = ovc_memory_fill(r, idx, ovc_pager_view(r, idx, pos), 1,
-					clean, &done);
-	else
-		error = ovc_memory_of(r, idx)->put_back(r, idx, pos, clean);
-	if (error) {
+	if (ovc_is_short(error)) {
 		/* Without one, what the entry has is reclaim's to take. */
 		if (slot != OVC_NO_SLOT)
-			atomic_store(slot_at(host, pos), slot);
+			atomic_store(slot_at(vm->host, pos), slot);
 		ovc_pager_end(r, idx, OVC_EV_UNPUT, pos);
-		wake(r, idx);
+		ovc_starve(r, idx, error);
 		return error;
 	}
-	if (!hold) {
+	if (error) {
+		lose_staged(r, idx, pos, slot, error);
+		return error;
+	}
+	if (!ovc_pager_is_hold(vm->host, pos))
 		ovc_page_set_heat(&r->words[idx],
 				  ovc_clock_put_back(ovc_word_heat(
 					  atomic_load(&r->words[idx]))));
-		if (ovc_memory_of(r, idx)->frames_in_window)
-			atomic_fetch_add(&host->ring.leftover, 1);
-	}
+	leave_ring(r, idx, pos);
 	OVC_COUNT(vm, put_back, 1);
 	atomic_fetch_add(&vm->resident, 1);
-	atomic_fetch_sub(&vm->staged, 1);
 	if (clean) {
 		ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, slot);
 	} else {
@@ -164,8 +217,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 		if (slot != OVC_NO_SLOT)
 			ovc_swap_free(vm->swap, slot);
 	}
-	if (hold)
-		atomic_store(&host->holds[pos - host->ring.cap].region, NULL);
+	free_hold(vm->host, pos);
 	return 0;
 }
 
@@ -229,6 +281,17 @@ static enum ovc_touch begin_put_back(struct ovc_region *r, uint64_t idx,
 	return OVC_TOUCH_DONE;
 }
 
+/* Puts back what was charged. */
+static enum ovc_touch put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			       uint64_t slot, bool write, unsigned paid)
+{
+	int error = ovc_pager_put_back(r, idx, pos, slot, write);
+
+	if (error)
+		ovc_uncharge(r->vm->host, paid);
+	return ovc_is_short(error) ? OVC_TOUCH_STARVED : OVC_TOUCH_DONE;
+}
+
 static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
 				   uint64_t w, bool write, bool ahead,
 				   struct ovc_touched *t, bool *again)
@@ -244,9 +307,25 @@ static enum ovc_touch touch_staged(struct ovc_region *r, uint64_t idx,
 	/* What was WRITING has given its slot to reclaim. */
 	if (ovc_word_state(w) == OVC_STAGED)
 		slot = take_slot(r, pos);
-	if (ovc_pager_put_back(r, idx, pos, slot, write))
-		ovc_uncharge(r->vm->host, paid);
-	return OVC_TOUCH_DONE;
+	return put_back(r, idx, pos, slot, write, paid);
+}
+
+/* What the guest gave away it must not see again, whatever it takes. */
+static int erase(struct ovc_region *r, uint64_t idx, uint64_t pos)
+{
+	const struct ovc_host *host = r->vm->host;
+	int error = 0;
+
+	if (ovc_pager_is_hold(host, pos)) {
+		memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
+		return 0;
+	}
+	for (unsigned i = 0; i < OVC_TRIES; i++) {
+		error = ovc_memory_write_staged(r, idx, pos, host->zeros);
+		if (!error)
+			break;
+	}
+	return error;
 }
 
 /* A page that was discarded while reclaim still had its frame: the bytes are
@@ -257,6 +336,7 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 	uint64_t pos = ovc_word_value(w), slot;
 	unsigned paid;
 	enum ovc_touch begun;
+	int error;
 
 	if (ahead)
 		return OVC_TOUCH_STARVED;
@@ -267,9 +347,11 @@ static enum ovc_touch touch_doomed(struct ovc_region *r, uint64_t idx,
 	slot = take_slot(r, pos);
 	if (slot != OVC_NO_SLOT)
 		ovc_swap_free(r->vm->swap, slot);
-	memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
-	if (ovc_pager_put_back(r, idx, pos, OVC_NO_SLOT, true))
-		ovc_uncharge(r->vm->host, paid);
+	error = erase(r, idx, pos);
+	if (!error)
+		return put_back(r, idx, pos, OVC_NO_SLOT, true, paid);
+	lose_staged(r, idx, pos, OVC_NO_SLOT, error);
+	ovc_uncharge(r->vm->host, paid);
 	return OVC_TOUCH_DONE;
 }
 
@@ -282,10 +364,23 @@ static bool charge_in(struct ovc_region *r, bool ahead)
 	return ovc_charge(r->vm, 1);
 }
 
+static int zero(struct ovc_region *r, uint64_t idx, bool write)
+{
+	unsigned tries = 0;
+	int error;
+
+	do {
+		error = ovc_memory_of(r, idx)->zero(r, idx, 1, write);
+	} while (ovc_try_again(error, &tries));
+	return error;
+}
+
 static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
 				  uint64_t w, bool write, bool ahead,
 				  struct ovc_touched *t, bool *again)
 {
+	int error;
+
 	/* What the guest gave away it has to ask for. */
 	if (ahead && ovc_frames_has(r, idx))
 		return OVC_TOUCH_WAIT;
@@ -298,10 +393,16 @@ static enum ovc_touch touch_empty(struct ovc_region *r, uint64_t idx,
 		return OVC_TOUCH_WAIT;
 	}
 	ovc_frames_touched(r, idx);
-	if (ovc_memory_of(r, idx)->zero(r, idx, 1, write)) {
-		ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
+	error = zero(r, idx, write);
+	if (error)
 		ovc_uncharge(r->vm->host, 1);
-		wake(r, idx);
+	if (ovc_is_short(error)) {
+		ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
+		ovc_starve(r, idx, error);
+		return OVC_TOUCH_STARVED;
+	}
+	if (error) {
+		ovc_refused(r, idx, error);
 		return OVC_TOUCH_DONE;
 	}
 	t->empty = true;
@@ -329,24 +430,48 @@ static enum ovc_touch touch_swapped(struct ovc_region *r, uint64_t idx,
 
 /* ---- pages of the store -------------------------------------------------- */
 
+static void lose_shared(struct ovc_region *r, uint64_t idx, uint64_t page,
+			int error)
+{
+	atomic_fetch_sub(&r->vm->mapped, 1);
+	atomic_fetch_sub(&r->vm->shared, 1);
+	ovc_refused(r, idx, error);
+	ovc_domain_unref(r->vm, page);
+}
+
 /* The guest's page is FILLING, and the store's is mapped there but for the page table's
  * entry. It comes back write-protected, or promised where the kernel cannot. */
-static void map_again(struct ovc_region *r, uint64_t idx, uint64_t page)
+static enum ovc_touch map_again(struct ovc_region *r, uint64_t idx,
+				uint64_t page)
 {
 	const struct ovc_host *host = r->vm->host;
 	bool wp = host->laid_features.wp_map;
+	unsigned tries = 0;
 	size_t done;
 	int error;
 
 	if (!wp)
 		ovc_promise_begin(r, idx);
-	error = ovc_uffd_continue(host->laid_uffd, ovc_page_addr(r, idx),
-				  OVC_PAGE, wp, &done);
-	ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	do {
+		error = ovc_uffd_continue(host->laid_uffd,
+					  ovc_page_addr(r, idx), OVC_PAGE, wp,
+					  &done);
+		/* Mapped already, where nobody was woken. */
+		if (error == -EEXIST)
+			error = ovc_uffd_wake(host->laid_uffd,
+					      ovc_page_addr(r, idx), OVC_PAGE);
+	} while (ovc_try_again(error, &tries));
+	if (!error || ovc_is_short(error))
+		ovc_pager_end(r, idx, OVC_EV_MAPPED, page);
+	else
+		lose_shared(r, idx, page, error);
 	if (!wp)
 		ovc_promise_done(r, idx);
-	if (error)
-		wake(r, idx);
+	if (ovc_is_short(error)) {
+		ovc_starve(r, idx, error);
+		return OVC_TOUCH_STARVED;
+	}
+	return OVC_TOUCH_DONE;
 }
 
 /* It was unmapped, and the guest reads it: that takes no memory. */
@@ -366,7 +491,21 @@ static enum ovc_touch touch_unmapped(struct ovc_region *r, uint64_t idx,
 		return OVC_TOUCH_WAIT;
 	}
 	atomic_fetch_add(&r->vm->mapped, 1);
-	map_again(r, idx, page);
+	return map_again(r, idx, page);
+}
+
+static enum ovc_touch not_unshared(struct ovc_region *r, uint64_t idx,
+				   uint64_t page, int error)
+{
+	ovc_uncharge(r->vm->host, 1);
+	if (ovc_is_short(error)) {
+		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
+		ovc_starve(r, idx, error);
+		return OVC_TOUCH_STARVED;
+	}
+	atomic_fetch_sub(&r->vm->shared, 1);
+	ovc_refused(r, idx, error);
+	ovc_domain_unref(r->vm, page);
 	return OVC_TOUCH_DONE;
 }
 
@@ -376,6 +515,8 @@ static enum ovc_touch touch_stored(struct ovc_region *r, uint64_t idx,
 {
 	struct ovc_vm *vm = r->vm;
 	uint64_t page = ovc_word_value(w), done;
+	unsigned tries = 0;
+	int error;
 
 	if (!write && ovc_is_laid_well(r, idx))
 		return touch_unmapped(r, idx, w, again);
@@ -387,13 +528,13 @@ static enum ovc_touch touch_stored(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	if (ovc_memory_fill(r, idx, ovc_shared_view(vm->host->store, page), 1,
-			    false, &done)) {
-		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
-		ovc_uncharge(vm->host, 1);
-		wake(r, idx);
-		return OVC_TOUCH_DONE;
-	}
+	do {
+		error = ovc_memory_fill(r, idx,
+					ovc_shared_view(vm->host->store, page),
+					1, false, &done);
+	} while (ovc_try_again(error, &tries));
+	if (error)
+		return not_unshared(r, idx, page, error);
 	/* It is read: next time it is worth a mapping. */
 	ovc_page_set_heat(&r->words[idx], ovc_clock_put_back(ovc_word_heat(w)));
 	atomic_fetch_add(&vm->resident, 1);
@@ -414,8 +555,7 @@ static enum ovc_touch touch_shared(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	map_again(r, idx, page);
-	return OVC_TOUCH_DONE;
+	return map_again(r, idx, page);
 }
 
 /*
@@ -443,11 +583,18 @@ static enum ovc_touch touch_present(struct ovc_region *r, uint64_t idx,
 		*again = true;
 		return OVC_TOUCH_WAIT;
 	}
-	error = ovc_memory_of(r, idx)->zero(r, idx, 1, write);
-	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
-	if (error)
-		wake(r, idx);
-	return OVC_TOUCH_DONE;
+	error = zero(r, idx, write);
+	if (!error || ovc_is_short(error)) {
+		ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	} else {
+		atomic_fetch_sub(&r->vm->resident, 1);
+		ovc_uncharge(r->vm->host, 1);
+		ovc_refused(r, idx, error);
+	}
+	if (!ovc_is_short(error))
+		return OVC_TOUCH_DONE;
+	ovc_starve(r, idx, error);
+	return OVC_TOUCH_STARVED;
 }
 
 static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
@@ -526,27 +673,56 @@ void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
 	enum ovc_action action;
 
 	ovc_page_end(&r->words[idx], OVC_EV_LOST, slot, &action);
-	ovc_memory_poison(r, idx);
 	ovc_uncharge(vm->host, 1);
 	atomic_fetch_sub(&vm->swapped, 1);
-	atomic_fetch_add(&vm->poisoned, 1);
 	OVC_COUNT(vm, read_errors, 1);
-	ovc_page_end(&r->words[idx], OVC_EV_LOST, 0, &action);
-	wake(r, idx);
+	ovc_lost(r, idx, error);
 	ovc_swap_free(vm->swap, slot);
-	ovc_event_post(vm->host, OVC_EVENT_POISONED, -error, vm, r, idx, 1);
 }
 
-/* Fills pages that are FILLING; those that the kernel refuses are SWAPPED again. */
+/* A page that is FILLING from its slot, and that the guest cannot have. */
+static void not_filled(struct ovc_region *r, uint64_t idx, uint64_t slot,
+		       int error)
+{
+	struct ovc_vm *vm = r->vm;
+
+	if (ovc_is_short(error)) {
+		ovc_pager_unread(r, idx, slot);
+		ovc_starve(r, idx, error);
+		return;
+	}
+	ovc_uncharge(vm->host, 1);
+	atomic_fetch_sub(&vm->swapped, 1);
+	ovc_refused(r, idx, error);
+	ovc_swap_free(vm->swap, slot);
+}
+
+/* Fills pages that are FILLING, as far as the kernel lets us. */
+static uint64_t fill_some(const struct ovc_arrival *a, uint64_t from,
+			  uint64_t nr, bool clean, int *error)
+{
+	struct ovc_region *r = a->region;
+	const char *bytes = a->bytes + (from - a->idx) * OVC_PAGE;
+	uint64_t all = 0, done;
+	unsigned tries = 0;
+
+	do {
+		*error = ovc_memory_fill(r, from + all, bytes + all * OVC_PAGE,
+					 nr - all, clean, &done);
+		all += done;
+	} while (ovc_try_again(*error, &tries));
+	return all;
+}
+
+/* The first page that is refused is dealt with; those behind it are SWAPPED again, for
+ * who wants them. */
 static void fill_run(const struct ovc_arrival *a, uint64_t from, uint64_t nr,
 		     bool clean)
 {
 	struct ovc_region *r = a->region;
 	struct ovc_vm *vm = r->vm;
-	uint64_t done, i;
-	int error = ovc_memory_fill(r, from,
-				    a->bytes + (from - a->idx) * OVC_PAGE, nr,
-				    clean, &done);
+	int error;
+	uint64_t done = fill_some(a, from, nr, clean, &error), i;
 
 	atomic_fetch_add(&vm->resident, done);
 	atomic_fetch_sub(&vm->swapped, done);
@@ -561,12 +737,13 @@ static void fill_run(const struct ovc_arrival *a, uint64_t from, uint64_t nr,
 		}
 	}
 	for (; i < from + nr; i++) {
-		ovc_pager_unread(r, i, a->slot + (i - a->idx));
-		wake(r, i);
+		if (i == from + done)
+			not_filled(r, i, a->slot + (i - a->idx), error);
+		else
+			ovc_pager_unread(r, i, a->slot + (i - a->idx));
+		if (!ovc_is_short(error))
+			wake(r, i);
 	}
-	if (error)
-		ovc_event_post(vm->host, OVC_EVENT_MEMORY_FAILED, -error, vm, r,
-			       from + done, nr - done);
 }
 
 static bool is_clean_one(const struct ovc_arrival *a, uint64_t idx)

@@ -553,7 +553,8 @@ static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
 	default:
 		break;
 	}
-	if (!throw_away)
+	/* Where nothing is mapped there is nobody to bring it to. */
+	if (!throw_away && (idx < r->hole || idx >= r->hole_end))
 		return bring_in(r, idx, r->nr - idx, false);
 	for (unsigned round = 0;; round++) {
 		w = atomic_load(&r->words[idx]);

@@ -26,6 +26,7 @@
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
+#include "lost.h"
 #include "meta.h"
 #include "memory/memory.h"
 #include "pager.h"
@@ -40,6 +41,9 @@ static void wake_starved(struct ovc_host *host)
 		struct ovc_vm *vm = host->vms[i];
 
 		if (!vm || !atomic_load(&vm->starved))
+			continue;
+		/* The kernel lacks memory: not at once again. */
+		if (ovc_now_ns() - atomic_load(&vm->short_at) < OVC_SHORT_NS)
 			continue;
 		if (!ovc_charge(vm, 1))
 			continue;

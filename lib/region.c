@@ -121,6 +121,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	r->marks = marks;
 	r->map_flags = m.traits;
 	r->mapped_from = UINT64_MAX;
+	r->unmapped_from = UINT64_MAX;
 	r->mappable = may_map(vm->host, o);
 	r->number = take_numbers(vm->host, r->nr);
 	if (!error && o->memfd)
@@ -333,6 +334,12 @@ static uint64_t count_resident(struct ovc_region *r)
 	return nr;
 }
 
+/* Whatever else is mapped there now is not ours to unregister. */
+static void unregister_one(void *arg, char *from, size_t len)
+{
+	ovc_uffd_unregister(*(int *)arg, from, len);
+}
+
 /* The pages are back and the region goes, also where this fails. */
 static int unregister_run(const struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
@@ -343,6 +350,14 @@ static int unregister_run(const struct ovc_region *r, uint64_t idx, uint64_t nr)
 		error = ovc_uffd_unregister(ovc_memory_uffd(r, idx),
 					    ovc_page_addr(r, idx),
 					    nr * OVC_PAGE);
+	if (error == -EINVAL) {
+		int fd = ovc_memory_uffd(r, idx);
+
+		error = ovc_pages_each_mapping(&r->vm->host->proc,
+					       ovc_page_addr(r, idx),
+					       nr * OVC_PAGE, unregister_one,
+					       &fd);
+	}
 	return error;
 }
 
@@ -368,6 +383,40 @@ static void unregister(const struct ovc_region *r)
 			r->vm->name, (void *)r->base, strerror(-error));
 }
 
+/* ---- what the VMM unmapped ------------------------------------------------- */
+
+static void find_hole(struct ovc_region *r)
+{
+	size_t len;
+	char *at;
+
+	if (!ovc_pages_hole(&r->vm->host->proc, r->base, r->nr * OVC_PAGE, &at,
+			    &len))
+		return;
+	r->hole = (uint64_t)(at - r->base) / OVC_PAGE;
+	r->hole_end = r->hole + len / OVC_PAGE;
+}
+
+/* The sentence, where some of the region was not there any more. */
+static int tell_hole(const struct ovc_region *r, int error)
+{
+	uint64_t from = r->hole, to = r->hole_end;
+
+	if (from >= to) {
+		from = atomic_load(&r->unmapped_from);
+		to = atomic_load(&r->unmapped_to);
+	}
+	if (from >= to)
+		return error;
+	return ovc_fail(-EFAULT,
+			"remove_region: of the region at %p the range from %p "
+			"to %p was unmapped, or mapped anew, before; the rest "
+			"of it is removed. Remove a region first, then unmap "
+			"it",
+			(void *)r->base, (void *)ovc_page_addr(r, from),
+			(void *)ovc_page_addr(r, to));
+}
+
 int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 {
 	struct ovc_vm *vm = r->vm;
@@ -376,8 +425,9 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	int error = 0;
 
 	r->leaving = true;
+	find_hole(r);
 	if (!r->registered)
-		return 0;
+		return tell_hole(r, 0);
 	atomic_store(&vm->leaving, true);
 	ovc_reclaim_drain(host->reclaim);
 	error = ovc_range_bring_back(r, throw_away);
@@ -394,5 +444,5 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	atomic_store(&vm->leaving, false);
 	atomic_store(&r->tracked, false);
 	r->registered = false;
-	return error;
+	return tell_hole(r, error);
 }

@@ -369,7 +369,7 @@ int ovc_vm_remove(struct ovc_vm *vm, const void *addr, bool throw_away)
 		if (vm->regions[i]->base != addr)
 			continue;
 		error = remove_at(vm, i, throw_away);
-		if (error)
+		if (error && error != -EFAULT)
 			ovc_fail(error, "remove_region: some pages could not "
 					"be read back and stay poisoned");
 		ovc_control_unlock(host);

@@ -10,7 +10,22 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lost.h"
 #include "sys/memfd.h"
+
+/* Not through the mapping, where a page that is lost is a signal; but a seal against writing
+ * leaves no other way. */
+static int write_cached(struct ovc_region *r, uint64_t idx, const void *src)
+{
+	struct iovec iov = { (void *)(uintptr_t)src, OVC_PAGE };
+	int error = ovc_memfd_write(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+				    &iov, 1);
+
+	if (error != -EPERM)
+		return error;
+	memcpy(r->view + idx * OVC_PAGE, src, OVC_PAGE);
+	return 0;
+}
 
 /* The page cache has a page of a memfd where there should be none: what was
  * punched out failed to go, or another mapping touched it. It gets our bytes. */
@@ -18,8 +33,10 @@ static int fill_cached(struct ovc_region *r, uint64_t idx, const char *src,
 		       bool wp)
 {
 	size_t bytes;
+	int error = write_cached(r, idx, src);
 
-	memcpy(r->view + idx * OVC_PAGE, src, OVC_PAGE);
+	if (error)
+		return error;
 	return ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
 				 OVC_PAGE, wp, &bytes);
 }
@@ -70,19 +87,28 @@ int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 	return error;
 }
 
+int ovc_memory_write_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			    const void *bytes)
+{
+	const struct ovc_memory *m = ovc_memory_of(r, idx);
+
+	if (m->frames_in_window)
+		return ovc_pages_copy(m->view(r, idx, pos), bytes, OVC_PAGE);
+	return write_cached(r, idx, bytes);
+}
+
 int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
 			   const void *bytes)
 {
 	struct ovc_host *host = r->vm->host;
-	char *to = ovc_memory_of(r, idx)->view(r, idx, pos);
 	size_t done;
 
 	if (ovc_memory_of(r, idx)->frames_in_window &&
 	    host->ring.window_registered)
-		return ovc_uffd_copy(host->uffd, to, bytes, OVC_PAGE, false,
-				     &done);
-	memcpy(to, bytes, OVC_PAGE);
-	return 0;
+		return ovc_uffd_copy(host->uffd,
+				     ovc_memory_of(r, idx)->view(r, idx, pos),
+				     bytes, OVC_PAGE, false, &done);
+	return ovc_memory_write_staged(r, idx, pos, bytes);
 }
 
 char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
@@ -126,7 +152,8 @@ int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
 	if (error == -EEXIST && (r->view || ovc_is_laid(r, idx)) &&
 	    !ovc_uffd_unprotect(fd, addr, OVC_PAGE))
 		error = ovc_uffd_poison(fd, addr, OVC_PAGE);
-	if (error && error != -EEXIST) {
+	/* ENOENT: what is there is not ours. */
+	if (error && error != -EEXIST && error != -ENOENT) {
 		error = ovc_pages_forbid(addr, OVC_PAGE);
 		ovc_memory_wake(r, idx, 1);
 	}
@@ -139,6 +166,8 @@ void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
 	char *addr = ovc_page_addr(r, idx);
 	int error;
 
+	if (ovc_is_unmapped(r, idx))
+		return;
 	if (host->uffd_features.poison) {
 		/* To punch a memfd would not take the marker away. */
 		ovc_pages_dontneed(addr, OVC_PAGE);

@@ -68,26 +68,6 @@ static void stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 	ovc_memory_ask_clean(r, t, nr, OVC_PAGES_UNSURE, OVC_PAGES_UNSURE);
 }
 
-static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
-{
-	size_t done;
-	int error;
-
-	(void)pos;
-	error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
-				  OVC_PAGE, wp, &done);
-	if (error != -EEXIST)
-		return error;
-	return ovc_uffd_wake(r->vm->host->uffd, ovc_page_addr(r, idx),
-			     OVC_PAGE);
-}
-
-static int punch(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	return ovc_memfd_punch(r->memfd, r->memfd_offset + idx * OVC_PAGE,
-			       nr * OVC_PAGE);
-}
-
 /*
  * Zeros where the page cache has nothing; where it has a page (another mapping of
  * the memfd made it) that page.
@@ -116,6 +96,30 @@ static int zero(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 		nr--;
 	}
 	return error;
+}
+
+static int put_back(struct ovc_region *r, uint64_t idx, uint64_t pos, bool wp)
+{
+	size_t done;
+	int error;
+
+	(void)pos;
+	error = ovc_uffd_continue(r->vm->host->uffd, ovc_page_addr(r, idx),
+				  OVC_PAGE, wp, &done);
+	/* There is no page any more: the VMM punched a hole. Its guest reads zeros, as
+	 * it would of anonymous memory. */
+	if (error == -EFAULT)
+		return zero(r, idx, 1, false);
+	if (error != -EEXIST)
+		return error;
+	return ovc_uffd_wake(r->vm->host->uffd, ovc_page_addr(r, idx),
+			     OVC_PAGE);
+}
+
+static int punch(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return ovc_memfd_punch(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+			       nr * OVC_PAGE);
 }
 
 /* What the file has, mapped or not, or in the host's swap. (mincore() does not know of

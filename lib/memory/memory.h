@@ -158,6 +158,10 @@ static inline bool ovc_laid_is_private(uint8_t bits)
 int ovc_private_read(struct ovc_region *r, uint64_t idx, void *page,
 		     bool *written);
 
+/* Overwrites a staged page; [fault]. An error means that it cannot be put back. */
+int ovc_memory_write_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
+			    const void *bytes);
+
 /* Copies the bytes of a staged page. */
 int ovc_memory_read_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 			   void *page);

@@ -655,6 +655,76 @@ int ovc_pages_mapping(const struct ovc_proc *proc, const void *addr, size_t len,
 	return error;
 }
 
+struct piece_search {
+	uintptr_t begin, end;
+	void (*fn)(void *arg, char *from, size_t len);
+	void *arg;
+};
+
+static bool look_at_piece(const char *line, void *arg)
+{
+	const struct piece_search *s = arg;
+	unsigned long from, to;
+
+	if (sscanf(line, "%lx-%lx", &from, &to) != 2)
+		return true;
+	from = from > s->begin ? from : s->begin;
+	to = to < s->end ? to : s->end;
+	if (from < to)
+		s->fn(s->arg, (char *)from, to - from);
+	return true;
+}
+
+int ovc_pages_each_mapping(const struct ovc_proc *proc, const void *addr,
+			   size_t len,
+			   void (*fn)(void *arg, char *from, size_t len),
+			   void *arg)
+{
+	struct piece_search s = { .begin = (uintptr_t)addr,
+				  .end = (uintptr_t)addr + len,
+				  .fn = fn,
+				  .arg = arg };
+
+	return ovc_proc_lines(proc->maps, "read maps", look_at_piece, &s);
+}
+
+struct hole {
+	char *from, *to;
+	bool closed;
+};
+
+static void find_hole(void *arg, char *from, size_t len)
+{
+	struct hole *h = arg;
+
+	if (h->closed)
+		return;
+	if (from == h->from) {
+		h->from += len;
+	} else {
+		h->to = from;
+		h->closed = true;
+	}
+}
+
+/* MS_ASYNC does nothing but look whether all is mapped. */
+bool ovc_pages_hole(const struct ovc_proc *proc, const void *addr, size_t len,
+		    char **hole, size_t *hole_len)
+{
+	char *base = (char *)(uintptr_t)addr;
+	struct hole h = { .from = base, .to = base + len };
+
+	if (ovc_sys_fail("msync") || !msync(base, len, MS_ASYNC) ||
+	    errno != ENOMEM)
+		return false;
+	if (ovc_pages_each_mapping(proc, addr, len, find_hole, &h) ||
+	    h.from >= h.to)
+		h = (struct hole){ .from = base, .to = base + len };
+	*hole = h.from;
+	*hole_len = (size_t)(h.to - h.from);
+	return true;
+}
+
 /* Of statm: pages resident, and of these, those of files and shmem. */
 static bool read_statm(const struct ovc_proc *proc,
 		       unsigned long long *resident, unsigned long long *files)

@@ -154,6 +154,17 @@ struct ovc_mapping {
 int ovc_pages_mapping(const struct ovc_proc *proc, const void *addr, size_t len,
 		      struct ovc_mapping *m);
 
+/* Calls fn for what each mapping has of the range, by address. */
+int ovc_pages_each_mapping(const struct ovc_proc *proc, const void *addr,
+			   size_t len,
+			   void (*fn)(void *arg, char *from, size_t len),
+			   void *arg);
+
+/* Is some of the range not mapped? Then where the first such piece is; all of the range
+ * where that cannot be found out. */
+bool ovc_pages_hole(const struct ovc_proc *proc, const void *addr, size_t len,
+		    char **hole, size_t *hole_len);
+
 /* Resident bytes of the process, an upper bound of what its guests hold in anonymous
  * memory, and cheap; UINT64_MAX: unknown. */
 uint64_t ovc_pages_process_resident(const struct ovc_proc *proc);

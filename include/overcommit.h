@@ -333,8 +333,8 @@ int ovc_policy_admit(const struct ovc_policy_snapshot *snapshot, uint64_t id,
 
 /*
  * What happened that the VMM should know: told to ovc_host_options.event, or asked for
- * with ovc_host_next_event(). The same thing (type, VM and error) is told at most once a
- * second, with a count; up to 16 lost pages of a VM a second are told each.
+ * with ovc_host_next_event(). The same thing (type, VM, error and cause) is told at most
+ * once a second, with a count; up to 16 lost pages of a VM a second are told each.
  */
 enum ovc_event_type {
 	/* A page's bytes are lost: its next touch is a SIGBUS (BUS_MCEERR_AR
@@ -344,12 +344,18 @@ enum ovc_event_type {
 	OVC_EVENT_WRITE_FAILED = 2,
 	/* Writing to the swap file works again. */
 	OVC_EVENT_WRITE_RECOVERED = 3,
-	/* Guests wait for memory and nothing can be reclaimed: raise the
-	 * budget, give swap, or end a guest. Repeated each second. */
+	/* Guests wait for memory, and for a second none was freed that they
+	 * could have had: `cause` says why. Repeated each second until it
+	 * ends. Of a VM that waits at its own limit `vm` is that VM; else it
+	 * is the one that `cause` is about most. */
 	OVC_EVENT_STUCK = 4,
 	/* A page could not be taken from or given to the guest, for a reason
 	 * that the kernel gave in `error`. The page stays where it was. */
 	OVC_EVENT_MEMORY_FAILED = 5,
+	/* More is held than the budget allows, by `len` bytes, and for a
+	 * second none of it was freed: `cause` says why. Nobody need wait.
+	 * Repeated each second until it ends. */
+	OVC_EVENT_OVER_BUDGET = 6,
 };
 
 /* Why the kernel does not let memory be taken from a guest, or be freed. */
@@ -365,6 +371,20 @@ enum ovc_untaken {
 	OVC_UNTAKEN_NR = 7,
 };
 #define OVC_UNTAKEN_ROOM 12 /* in statistics: later causes fit in */
+
+/* What keeps memory from being freed. Later versions may know more. */
+enum ovc_cause {
+	OVC_CAUSE_UNKNOWN = 0,
+	OVC_CAUSE_NO_SWAP = 1,	   /* a VM without swap has it */
+	OVC_CAUSE_SWAP_FULL = 2,   /* no space, a quota, or swap_size reached:
+				      `error` */
+	OVC_CAUSE_SWAP_FAILED = 3, /* writing fails otherwise: `error` */
+	OVC_CAUSE_SWAP_SILENT = 4, /* I/O is not answered for over a second */
+	OVC_CAUSE_PINNED = 5,	   /* by ovc_vm_pin() */
+	OVC_CAUSE_GUARANTEED = 6,  /* by ovc_vm_options.min */
+	OVC_CAUSE_LIMIT = 7,	   /* none of these: the VM may hold no more */
+	OVC_CAUSE_UNTAKEN = 16,	   /* and above: plus an enum ovc_untaken */
+};
 
 struct ovc_event {
 	size_t size;	     /* of this struct, as the library has it */
@@ -385,6 +405,8 @@ struct ovc_event {
 	uint64_t count; /* how many such events this one stands for; addr, gpa and
 			   len are those of all of them where they lie together,
 			   else of the last */
+	uint32_t cause; /* enum ovc_cause, of STUCK and OVER_BUDGET */
+	uint32_t reserved;
 };
 
 enum ovc_log_level {

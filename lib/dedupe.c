@@ -155,6 +155,7 @@ static struct check *check_for(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		return NULL;
 	new->io = &rc->ios[rc->idle[--rc->nr_idle]];
 	new->io->check = true;
+	new->io->since = ovc_now_ns();
 	new->io->vm = (struct ovc_vm *)(uintptr_t)vm;
 	new->open = true;
 	new->nr = 0;

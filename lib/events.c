@@ -36,8 +36,8 @@
 #define TEXT	   512
 #define NR_TOLD	   128
 #define NEVER	   UINT64_MAX
-#define NR_KINDS   (OVC_EVENT_MEMORY_FAILED + 1)
-#define NR_SLOTS   132
+#define NR_KINDS   (OVC_EVENT_OVER_BUDGET + 1)
+#define NR_SLOTS   148
 #define ONE_BY_ONE 16
 
 enum { FREE, BUSY, READY };
@@ -47,6 +47,7 @@ struct slot {
 	int type;
 	/* The key, readable by anyone. */
 	_Atomic int error;
+	_Atomic uint32_t cause;
 	_Atomic uint64_t vm_id;
 	_Atomic uint64_t number; /* order of posting */
 	/* Who has it BUSY. */
@@ -58,13 +59,14 @@ struct slot {
 	uint64_t count;
 	bool logged;
 	uint64_t logged_at;
-	char *detail; /* NULL: this kind has none */
-	const char *cause;
+	char *detail;	   /* the sentence; NULL: its kind has one */
+	const char *words; /* the error's, or NULL */
 };
 
 /* What was told, and when, so that it is not told again at once. */
 struct told {
 	int type, error;
+	uint32_t cause;
 	uint64_t vm_id, since;
 	unsigned nr; /* since then */
 };
@@ -90,7 +92,7 @@ struct ovc_events {
 static const struct {
 	const char *text;
 	unsigned slots;
-	bool detail;
+	bool detail; /* who posts has the sentence */
 } kinds[NR_KINDS] = {
 	[OVC_EVENT_POISONED] = { "a page is lost", 32, false },
 	[OVC_EVENT_WRITE_FAILED] = { "the swap could not be written; pages "
@@ -98,11 +100,11 @@ static const struct {
 				     32, false },
 	[OVC_EVENT_WRITE_RECOVERED] = { "the swap can be written again", 32,
 					false },
-	[OVC_EVENT_STUCK] = { "guests wait for memory and none could be freed",
-			      4, true },
+	[OVC_EVENT_STUCK] = { NULL, 16, true },
 	[OVC_EVENT_MEMORY_FAILED] = { "the kernel would not take a page from "
 				      "the guest, or give it one",
 				      32, false },
+	[OVC_EVENT_OVER_BUDGET] = { NULL, 4, true },
 };
 
 /* ---- posting ------------------------------------------------------------- */
@@ -110,7 +112,8 @@ static const struct {
 static bool is_of(const struct slot *s, const struct ovc_news *n)
 {
 	return atomic_load(&s->vm_id) == (n->vm ? n->vm->id : 0) &&
-	       atomic_load(&s->error) == n->error;
+	       atomic_load(&s->error) == n->error &&
+	       atomic_load(&s->cause) == n->cause;
 }
 
 static bool follows(const struct slot *s, const struct ovc_news *n)
@@ -132,7 +135,7 @@ static void describe(struct ovc_events *e, struct slot *s,
 		s->gpa = n->region ? ovc_page_gpa(n->region, n->idx) : 0;
 		s->len = n->len;
 	}
-	s->cause = n->cause;
+	s->words = n->words;
 	if (s->detail)
 		snprintf(s->detail, DETAIL, "%s", n->detail ? n->detail : "");
 	s->logged = false;
@@ -176,6 +179,7 @@ static bool use_free(struct ovc_events *e, const struct ovc_news *n)
 		if (!take(s, FREE))
 			continue;
 		atomic_store(&s->error, n->error);
+		atomic_store(&s->cause, n->cause);
 		atomic_store(&s->vm_id, n->vm ? n->vm->id : 0);
 		s->vm_index = n->vm ? n->vm->index : 0;
 		s->name[0] = '\0';
@@ -222,6 +226,7 @@ static struct told *find_told(struct ovc_events *e, const struct slot *s)
 
 		if (t->nr && t->type == s->type &&
 		    t->error == atomic_load(&s->error) &&
+		    t->cause == atomic_load(&s->cause) &&
 		    t->vm_id == atomic_load(&s->vm_id))
 			return t;
 	}
@@ -262,6 +267,7 @@ static void note_told(struct ovc_events *e, const struct slot *s, uint64_t now)
 		t = place_to_note(e);
 	*t = (struct told){ .type = s->type,
 			    .error = atomic_load(&s->error),
+			    .cause = atomic_load(&s->cause),
 			    .vm_id = atomic_load(&s->vm_id),
 			    .since = now,
 			    .nr = 1 };
@@ -332,8 +338,8 @@ static void set_timer(struct ovc_events *e)
 
 static const char *error_text(const struct slot *s, int error)
 {
-	if (s->cause)
-		return s->cause;
+	if (s->words)
+		return s->words;
 	return error == EBADMSG ? "checksum mismatch" : strerror(error);
 }
 
@@ -345,9 +351,8 @@ static void put_into_words(const struct slot *s, char text[TEXT])
 	if (s->count > 1)
 		snprintf(times, sizeof(times), " (%llu times)",
 			 (unsigned long long)s->count);
-	if (s->detail && *s->detail)
-		snprintf(text, TEXT, "%s: %s%s", kinds[s->type].text, s->detail,
-			 times);
+	if (s->detail)
+		snprintf(text, TEXT, "%s%s", s->detail, times);
 	else
 		snprintf(text, TEXT, "%s%s%s%s%s%s", s->name,
 			 *s->name ? ": " : "", kinds[s->type].text,
@@ -356,7 +361,7 @@ static void put_into_words(const struct slot *s, char text[TEXT])
 }
 
 /* Strings last until the thread's next call. */
-static _Thread_local char words[TEXT], name[64];
+static _Thread_local char sentence[TEXT], name[64];
 
 static void fill(struct ovc_events *e, const struct slot *s,
 		 struct ovc_event *event)
@@ -364,7 +369,7 @@ static void fill(struct ovc_events *e, const struct slot *s,
 	struct ovc_vm *vm = e->known[s->vm_index];
 	uint64_t id = atomic_load(&s->vm_id);
 
-	put_into_words(s, words);
+	put_into_words(s, sentence);
 	memcpy(name, s->name, sizeof(name));
 	*event = (struct ovc_event){
 		.size = sizeof(*event),
@@ -375,10 +380,11 @@ static void fill(struct ovc_events *e, const struct slot *s,
 		.addr = s->addr,
 		.gpa = s->gpa,
 		.len = s->len,
-		.text = words,
+		.text = sentence,
 		.events_lost = atomic_exchange(&e->lost, 0),
 		.vm_id = id,
 		.count = s->count,
+		.cause = atomic_load(&s->cause),
 	};
 }
 
@@ -560,7 +566,7 @@ int ovc_events_create(struct ovc_host *host,
 	struct ovc_events *e = ovc_meta_zalloc(sizeof(*e));
 	int error;
 
-	_Static_assert(NR_SLOTS == 4 * 32 + 4, "slots of all kinds");
+	_Static_assert(NR_SLOTS == 4 * 32 + 16 + 4, "slots of all kinds");
 	if (!e)
 		return -ENOMEM;
 	*ep = e; /* the thread finds it there */

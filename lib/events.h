@@ -35,12 +35,13 @@ void ovc_events_leave(struct ovc_events *e, const struct ovc_vm *vm);
 
 struct ovc_news {
 	int type, error;
+	uint32_t cause;		 /* enum ovc_cause */
 	const struct ovc_vm *vm; /* NULL: of the host */
 	const struct ovc_region *region;
 	uint64_t idx;
 	size_t len;
-	const char *detail; /* the end of STUCK's sentence, or NULL */
-	const char *cause; /* the error in words that last, or NULL: strerror's */
+	const char *detail; /* the sentence of STUCK and OVER_BUDGET */
+	const char *words; /* the error in words that last, or NULL: strerror's */
 };
 
 /*

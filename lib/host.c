@@ -69,6 +69,11 @@ static bool exceeds(const struct ovc_vm *vm, uint64_t nr, uint64_t most)
 	return most != UINT64_MAX && ovc_vm_held(vm) + nr > most;
 }
 
+bool ovc_vm_at_limit(const struct ovc_vm *vm)
+{
+	return exceeds(vm, 1, ceiling(vm));
+}
+
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;

@@ -114,7 +114,7 @@ struct ovc_untaken_records; /* untaken.c */
 struct ovc_counters {
 	_Atomic uint64_t faults, faults_waited, swap_in, swap_out, clean, zero,
 		put_back, readahead, read_errors, write_errors, merged, broken,
-		changed, share_zero, spared;
+		changed, share_zero, spared, freed;
 };
 
 struct ovc_region {
@@ -233,6 +233,9 @@ struct ovc_vm {
 	_Atomic uint64_t refusals;
 	_Atomic int refused_with;
 	struct ovc_told told[OVC_UNTAKEN_NR];
+	uint64_t failing_since; /* with control */
+	/* in blame.c: until when it was seen to get on, and what was freed then */
+	uint64_t quiet_since, seen_freed, stuck_told;
 	/* of recent clean pages staged, how many still were: see pager.c */
 	_Atomic uint32_t clean_kept, clean_lost;
 };
@@ -435,6 +438,9 @@ static inline uint64_t ovc_host_held(const struct ovc_host *host)
 
 	return used > promised ? used - promised : 0;
 }
+
+/* Does it hold as much as it may, whatever the host has? */
+bool ovc_vm_at_limit(const struct ovc_vm *vm);
 
 /* Room above half of the reserve: may we bring in what nobody touched yet? */
 bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr);

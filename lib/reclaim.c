@@ -14,7 +14,7 @@
  *
  * Failures: a write that fails puts its pages back; the VM's swap is left alone for
  * a second, and the VMM is told. When guests wait and nothing can be reclaimed, the
- * VMM is told each second; they go on waiting.
+ * VMM is told each second (blame.c); they go on waiting.
  *
  * All of it runs under host->control, in steps; on stop what is in flight is waited
  * for, and what is staged stays so (regions are brought back by who removes them).
@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "blame.h"
 #include "events.h"
 #include "govern.h"
 #include "lost.h"
@@ -153,21 +154,6 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 	return staged || rc->writing;
 }
 
-static void tell_stuck(struct ovc_reclaim *rc, bool progress, uint64_t now)
-{
-	if (progress || !ovc_any_starved(rc->host)) {
-		rc->stuck_since = 0;
-		return;
-	}
-	if (!rc->stuck_since)
-		rc->stuck_since = now;
-	if (now - rc->stuck_since < OVC_RETRY_NS ||
-	    now - rc->stuck_told < OVC_RETRY_NS)
-		return;
-	rc->stuck_told = now;
-	ovc_event_post(rc->host, OVC_EVENT_STUCK, ENOMEM, NULL, NULL, 0, 0);
-}
-
 void ovc_reclaim_drain(struct ovc_reclaim *rc)
 {
 	ovc_dedupe_drain(rc);
@@ -213,7 +199,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_ring_advance(rc);
 	wake_starved(host);
 	progress |= atomic_load(&host->used) < freed;
-	tell_stuck(rc, progress, now);
+	ovc_blame_step(rc, now);
 	if (!need && !over && !rc->writing && !ovc_any_starved(host))
 		return wait;
 	if (rc->writing && rc->nr_idle < 2)

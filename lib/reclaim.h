@@ -6,6 +6,7 @@
 #ifndef OVC_RECLAIM_H
 #define OVC_RECLAIM_H
 
+#include "blame.h"
 #include "internal.h"
 #include "monitor.h"
 
@@ -18,7 +19,8 @@
 struct ovc_dedupe; /* dedupe.c */
 
 struct ovc_write {
-	bool check; /* a read of dedupe.c's, not a write */
+	bool check;	/* a read of dedupe.c's, not a write */
+	uint64_t since; /* when it was begun; 0: idle */
 	struct ovc_vm *vm;
 	unsigned nr;
 	uint64_t pos[OVC_CLUSTER];
@@ -63,7 +65,7 @@ struct ovc_reclaim {
 	unsigned nr_drops;
 
 	bool active;
-	uint64_t stuck_since, stuck_told;
+	struct ovc_blame blame;
 	unsigned probation_turn;
 	struct ovc_monitor monitor;
 	struct ovc_dedupe *dedupe; /* NULL until it is needed */

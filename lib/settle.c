@@ -58,6 +58,7 @@ static void dropped(struct ovc_region *r, struct ovc_entry *e,
 
 	atomic_fetch_sub(&vm->staged, 1);
 	e->settled = 1;
+	OVC_COUNT(vm, freed, 1);
 	if (!e->frame)
 		ovc_uncharge(vm->host, 1);
 	switch (home.kind) {
@@ -248,6 +249,8 @@ static void write_failed(struct ovc_vm *vm, int error,
 	atomic_store(&vm->last_error, -error);
 	OVC_COUNT(vm, write_errors, 1);
 	vm->retry_at = ovc_now_ns() + OVC_RETRY_NS;
+	if (!atomic_load(&vm->write_error))
+		vm->failing_since = ovc_now_ns();
 	if (atomic_exchange(&vm->write_error, -error) != -error) {
 		const struct ovc_news news = {
 			.type = OVC_EVENT_WRITE_FAILED,
@@ -256,13 +259,13 @@ static void write_failed(struct ovc_vm *vm, int error,
 			.region = r,
 			.idx = idx,
 			.len = nr * OVC_PAGE,
-			.cause = ovc_swap_error(vm->swap, -error),
+			.words = ovc_swap_error(vm->swap, -error),
 		};
 
 		ovc_events_tell(vm->host, &news);
 		ovc_log(vm->host, OVC_LOG_WARNING,
 			"%s: swap-out failed: %s; pages stay in memory",
-			vm->name, news.cause);
+			vm->name, news.words);
 	}
 }
 
@@ -298,6 +301,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 	};
 
 	io->check = false;
+	io->since = ovc_now_ns();
 	io->vm = vm;
 	io->nr = nr;
 	for (unsigned i = 0; i < nr; i++) {
@@ -570,6 +574,7 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 		else
 			written(rc, io, good,
 				why_not_all(rc, io, good, result));
+		io->since = 0;
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
 	/* What was checked in vain is to be written. */

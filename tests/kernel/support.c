@@ -366,7 +366,9 @@ static void note_event(const struct ovc_event *event, void *opaque)
 					  .gpa = event->gpa,
 					  .len = event->len,
 					  .has_text = event->text &&
-						      *event->text };
+						      *event->text,
+					  .cause = event->cause,
+					  .count = event->count };
 		snprintf(e->text, sizeof(e->text), "%s", event->text);
 		snprintf(e->vm_name, sizeof(e->vm_name), "%s",
 			 event->vm_name ? event->vm_name : "");

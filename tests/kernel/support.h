@@ -86,8 +86,10 @@ struct seen_event {
 	uint64_t gpa;
 	size_t len;
 	bool has_text;
-	char text[160];
 	char vm_name[64];
+	uint32_t cause;
+	uint64_t count;
+	char text[512];
 };
 
 #define EVENTS_MAX 256

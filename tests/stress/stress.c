@@ -71,7 +71,7 @@ uint64_t random_state(unsigned n)
 void on_event(const struct ovc_event *e, void *opaque)
 {
 	(void)opaque;
-	if (e->type == OVC_EVENT_STUCK) {
+	if (e->type == OVC_EVENT_STUCK || e->type == OVC_EVENT_OVER_BUDGET) {
 		atomic_fetch_add(&stuck, 1);
 		return;
 	}

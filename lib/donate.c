@@ -24,7 +24,6 @@
 #include "domain.h"
 #include "frames.h"
 #include "pager.h"
-#include "sys/fail.h"
 
 #define RUNS 512 /* dropped at once */
 
@@ -78,12 +77,11 @@ bool ovc_drop_begin(struct ovc_region *r, uint64_t idx, bool *busy)
 	*busy = true;
 	if (ovc_word_transient(w))
 		return false;
-	if (s == OVC_STAGED && ovc_pager_is_hold(vm->host, value)) {
-		*busy = !ovc_pager_drop_held(r, idx, w);
+	if (s == OVC_STAGED) {
+		*busy = !ovc_pager_discard_staged(r, idx, w);
 		return false;
 	}
-	if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
-	    s == OVC_SHARED)
+	if (s == OVC_WRITING || s == OVC_DOOMED || s == OVC_SHARED)
 		keep = value;
 	switch (ovc_page_try(&r->words[idx], &w, OVC_EV_DISCARD, keep)) {
 	case OVC_ACT_DROP:
@@ -103,10 +101,6 @@ bool ovc_drop_begin(struct ovc_region *r, uint64_t idx, bool *busy)
 		*busy = false;
 		return false;
 	case OVC_ACT_NONE:
-		/* A slot that it has stays in the ring, for who ends the page:
-		 * from here on the position may be another page's. */
-		if (s == OVC_STAGED)
-			ovc_sys_preempt(OVC_PREEMPT_DOOMED, value);
 		*busy = false;
 		return false;
 	default:

@@ -62,12 +62,12 @@
  *   A slot is owned by the page word that names it, or by the ring entry or the hold
  *   that does. Who exchanges it out owns it, and may do so only while the place
  *   cannot become another page's:
- *     ring entry   the owner of the page's word while it is FILLING and names the
- *                  position, from STAGED or DOOMED; the holder of control
- *     hold         the owner of the word while it is FILLING or DROPPING and names
- *                  the hold
- *   A page that is DOOMED leaves its slot in the entry, for who ends it. A hold is
- *   taken by its fault thread, which alone looks there for region and page; it is
+ *     ring entry   the owner of the page's word while it names the position:
+ *                  DROPPING, or FILLING from STAGED or DOOMED; the holder of control
+ *     hold         the owner of the page's word while it names the hold: DROPPING, or
+ *                  FILLING
+ *   A page that became DOOMED has no slot, but for one that reclaim has in hand. A hold
+ *   is taken by its fault thread, which alone looks there for region and page; it is
  *   freed by who ends the page. Of a region that goes no page is held.
  */
 #ifndef OVC_INTERNAL_H

@@ -56,7 +56,7 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_LOOK] = TO(FILLING, COPY),
 		[OVC_EV_UNHOLD] = TO(DROPPING, DROP),
 		[OVC_EV_CLAIM] = TO(WRITING, NONE),
-		[OVC_EV_DISCARD] = TO(DOOMED, NONE),
+		[OVC_EV_DISCARD] = TO(DROPPING, FREE),
 		[OVC_EV_DIRTY] = TO(STAGED, NONE),
 	},
 	[OVC_WRITING] = {
@@ -83,6 +83,7 @@ const struct ovc_edge ovc_edge[OVC_NR_STATES][OVC_NR_EVENTS] = {
 		[OVC_EV_TO_STORE] = TO(STORED, NONE),
 		[OVC_EV_MAPPED] = TO(SHARED, NONE),
 		[OVC_EV_DISCARD] = TO(DROPPING, WAIT),
+		[OVC_EV_DOOM] = TO(DOOMED, NONE),
 		[OVC_EV_DIRTY] = TO(DROPPING, WAIT),
 	},
 	[OVC_SWAPPED] = {
@@ -148,8 +149,8 @@ static const char *const event_names[] = {
 	"FILLED_CLEAN", "UNFILLED", "UNPUT",	 "UNHOLD",	"LOST",
 	"STAGE",	"TAKEN",    "KEPT",	 "KEPT_CLEAN",	"VANISHED",
 	"CLAIM",	"SETTLE",   "UNWRITTEN", "TO_SWAP",	"TO_EMPTY",
-	"DISCARD",	"DIRTY",    "LOOK",	 "ADOPT",	"TO_STORE",
-	"MAPPED",	"BROKE",
+	"DISCARD",	"DOOM",	    "DIRTY",	 "LOOK",	"ADOPT",
+	"TO_STORE",	"MAPPED",   "BROKE",
 };
 
 const char *ovc_state_name(enum ovc_state s)

@@ -10,7 +10,7 @@
  *
  * value   a slot (CLEAN, SWAPPED, READING), a page of the sharing store (STORED,
  *         SHARED), a ring position (STAGED, WRITING, DOOMED, and FILLING when it
- *         came from these, DROPPING when it came by UNHOLD), else 0
+ *         came from these, DROPPING when it came from STAGED), else 0
  * heat    what policy/clock.c knows of the page's use
  * pins    how many pins hold the page in memory
  * mark    the page was held back by read-ahead: its touch asks for more
@@ -95,6 +95,7 @@ enum ovc_page_event {
 	OVC_EV_TO_EMPTY,   /* dropped; it reads as zero */
 	/* from calls */
 	OVC_EV_DISCARD, /* the guest gave it away */
+	OVC_EV_DOOM,	/* it is; reclaim has its frame, and its slot is free */
 	OVC_EV_DIRTY,	/* it will be written unseen (DMA): no slot from now */
 	OVC_EV_LOOK,	/* its bytes are to be copied out, where they are */
 	OVC_EV_ADOPT,	/* tracking begins and the guest has it already */

@@ -37,7 +37,7 @@
 #include "store/shared.h"
 #include "sys/fail.h"
 
-bool ovc_pager_is_hold(const struct ovc_host *host, uint64_t pos)
+static bool is_hold(const struct ovc_host *host, uint64_t pos)
 {
 	return pos >= host->ring.cap;
 }
@@ -46,14 +46,14 @@ char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
 	struct ovc_host *host = r->vm->host;
 
-	if (ovc_pager_is_hold(host, pos))
+	if (is_hold(host, pos))
 		return host->hold_frames + (pos - host->ring.cap) * OVC_PAGE;
 	return ovc_memory_of(r, idx)->view(r, idx, pos);
 }
 
 static _Atomic uint64_t *slot_at(struct ovc_host *host, uint64_t pos)
 {
-	if (ovc_pager_is_hold(host, pos))
+	if (is_hold(host, pos))
 		return &host->holds[pos - host->ring.cap].slot;
 	return &host->ring.entries[pos].slot;
 }
@@ -131,7 +131,7 @@ static void leave_ring(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	struct ovc_host *host = r->vm->host;
 
 	atomic_fetch_sub(&r->vm->staged, 1);
-	if (ovc_pager_is_hold(host, pos))
+	if (is_hold(host, pos))
 		return;
 	if (ovc_memory_of(r, idx)->frames_in_window)
 		atomic_fetch_add(&host->ring.leftover, 1);
@@ -139,7 +139,7 @@ static void leave_ring(struct ovc_region *r, uint64_t idx, uint64_t pos)
 
 static void free_hold(struct ovc_host *host, uint64_t pos)
 {
-	if (ovc_pager_is_hold(host, pos))
+	if (is_hold(host, pos))
 		atomic_store(&host->holds[pos - host->ring.cap].region, NULL);
 }
 
@@ -151,7 +151,7 @@ static void lose_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 
 	leave_ring(r, idx, pos);
 	/* A memfd's frame is not in the window, and paid for by the page. */
-	if (!ovc_pager_is_hold(vm->host, pos) &&
+	if (!is_hold(vm->host, pos) &&
 	    !ovc_memory_of(r, idx)->frames_in_window &&
 	    !ovc_memory_of(r, idx)->drop(r, idx, 1))
 		ovc_uncharge(vm->host, 1);
@@ -173,7 +173,7 @@ static int put_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	int error;
 
 	do {
-		if (ovc_pager_is_hold(r->vm->host, pos))
+		if (is_hold(r->vm->host, pos))
 			error = ovc_memory_fill(r, idx,
 						ovc_pager_view(r, idx, pos), 1,
 						clean, &done);
@@ -203,7 +203,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 		lose_staged(r, idx, pos, slot, error);
 		return error;
 	}
-	if (!ovc_pager_is_hold(vm->host, pos))
+	if (!is_hold(vm->host, pos))
 		ovc_page_set_heat(&r->words[idx],
 				  ovc_clock_put_back(ovc_word_heat(
 					  atomic_load(&r->words[idx]))));
@@ -228,7 +228,7 @@ int ovc_pager_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
  */
 static bool costs(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
-	return ovc_pager_is_hold(r->vm->host, pos) ||
+	return is_hold(r->vm->host, pos) ||
 	       ovc_memory_of(r, idx)->frames_in_window;
 }
 
@@ -237,7 +237,7 @@ static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
 {
 	struct ovc_host *host = r->vm->host;
 
-	if (ovc_pager_is_hold(host, pos))
+	if (is_hold(host, pos))
 		return ovc_charge(r->vm, 1);
 	if (ahead && !ovc_room_ahead(r->vm, 1))
 		return false;
@@ -316,7 +316,7 @@ static int erase(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	const struct ovc_host *host = r->vm->host;
 	int error = 0;
 
-	if (ovc_pager_is_hold(host, pos)) {
+	if (is_hold(host, pos)) {
 		memset(ovc_pager_view(r, idx, pos), 0, OVC_PAGE);
 		return 0;
 	}
@@ -855,50 +855,48 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
 /* A held page that is DROPPING, and ours: its word names the hold, which nobody uses
  * before that is free. */
 static void end_held(struct ovc_region *r, uint64_t idx, uint64_t pos,
-		     bool discard)
+		     enum ovc_page_event event, uint64_t value)
 {
-	struct ovc_vm *vm = r->vm;
-	struct ovc_hold *h = &vm->host->holds[pos - vm->host->ring.cap];
-	uint64_t slot = take_slot(r, pos);
-
-	if (slot == OVC_NO_SLOT)
-		ovc_bug("a page that is held back has no slot",
-			atomic_load(&r->words[idx]));
-	atomic_fetch_sub(&vm->staged, 1);
-	if (discard) {
-		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
-		ovc_swap_free(vm->swap, slot);
-	} else {
-		atomic_fetch_add(&vm->swapped, 1);
-		ovc_pager_end(r, idx, OVC_EV_TO_SWAP, slot);
-	}
-	atomic_store(&h->region, NULL);
+	atomic_fetch_sub(&r->vm->staged, 1);
+	ovc_pager_end(r, idx, event, value);
+	free_hold(r->vm->host, pos);
 }
 
 void ovc_pager_unhold(struct ovc_host *host, unsigned hold)
 {
 	struct ovc_hold *h = &host->holds[hold];
 	struct ovc_region *r = atomic_load(&h->region);
-	uint64_t pos = host->ring.cap + hold, w;
+	uint64_t pos = host->ring.cap + hold, w, slot;
 
 	if (!r)
 		return;
 	w = atomic_load(&r->words[h->idx]);
-	if (ovc_word_state(w) == OVC_STAGED && ovc_word_value(w) == pos &&
-	    ovc_page_try(&r->words[h->idx], &w, OVC_EV_UNHOLD, pos) ==
+	if (ovc_word_state(w) != OVC_STAGED || ovc_word_value(w) != pos ||
+	    ovc_page_try(&r->words[h->idx], &w, OVC_EV_UNHOLD, pos) !=
 		    OVC_ACT_DROP)
-		end_held(r, h->idx, pos, false);
+		return;
+	slot = take_slot(r, pos);
+	if (slot == OVC_NO_SLOT)
+		ovc_bug("a page that is held back has no slot", w);
+	atomic_fetch_add(&r->vm->swapped, 1);
+	end_held(r, h->idx, pos, OVC_EV_TO_SWAP, slot);
 }
 
-bool ovc_pager_drop_held(struct ovc_region *r, uint64_t idx, uint64_t w)
+bool ovc_pager_discard_staged(struct ovc_region *r, uint64_t idx, uint64_t w)
 {
-	uint64_t pos = ovc_word_value(w);
+	uint64_t pos = ovc_word_value(w), slot;
 
-	if (ovc_page_try(&r->words[idx], &w, OVC_EV_UNHOLD, pos) !=
-	    OVC_ACT_DROP)
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_DISCARD, pos) !=
+	    OVC_ACT_FREE)
 		return false;
-	ovc_sys_preempt(OVC_PREEMPT_UNHELD, pos);
-	end_held(r, idx, pos, true);
+	ovc_sys_preempt(OVC_PREEMPT_DISCARD, pos);
+	slot = take_slot(r, pos);
+	if (is_hold(r->vm->host, pos))
+		end_held(r, idx, pos, OVC_EV_TO_EMPTY, 0);
+	else
+		ovc_pager_end(r, idx, OVC_EV_DOOM, pos);
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(r->vm->swap, slot);
 	return true;
 }
 

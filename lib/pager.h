@@ -62,15 +62,13 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
  * which page that is. */
 void ovc_pager_unhold(struct ovc_host *host, unsigned hold);
 
-/* Discards a page that is held back, its word w. False: it is not any more. */
-bool ovc_pager_drop_held(struct ovc_region *r, uint64_t idx, uint64_t w);
+/* Discards a page that is STAGED, its word w: its slot is free, it is EMPTY, or DOOMED
+ * where reclaim has its frame. False: its word is another one by now. */
+bool ovc_pager_discard_staged(struct ovc_region *r, uint64_t idx, uint64_t w);
 
 /* Aborts if a page of the region is held back: of one that goes, none can be. */
 void ovc_pager_check_unheld(const struct ovc_host *host,
 			    const struct ovc_region *r);
-
-/* Is this the position of a page that is held back, and none of the ring? */
-bool ovc_pager_is_hold(const struct ovc_host *host, uint64_t pos);
 
 /* A staged page's bytes, by ring position. */
 char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos);

@@ -63,7 +63,6 @@ static void dropped(struct ovc_region *r, struct ovc_entry *e,
 		ovc_uncharge(vm->host, 1);
 	switch (home.kind) {
 	case OVC_HOME_NOWHERE:
-		free_slot(e); /* a discard leaves it there */
 		ovc_pager_end(r, idx, OVC_EV_TO_EMPTY, 0);
 		break;
 	case OVC_HOME_SLOT:
@@ -182,7 +181,7 @@ bool ovc_entry_named(uint64_t w, uint64_t pos)
 
 	return ovc_word_value(w) == pos &&
 	       (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
-		s == OVC_FILLING);
+		s == OVC_FILLING || s == OVC_DROPPING);
 }
 
 /* A memfd's page that was put back while we looked at it, and then thrown away, came to

@@ -24,8 +24,7 @@ const char *ovc_sys_fail_what(void);
 
 /* Places where a thread may be preempted, and tests preempt it. */
 enum ovc_preempt {
-	OVC_PREEMPT_DOOMED, /* a discard: the page is DOOMED at that position */
-	OVC_PREEMPT_UNHELD, /* the held page of that position is DROPPING */
+	OVC_PREEMPT_DISCARD, /* the staged page of that position is DROPPING */
 };
 
 /* Calls what a test has set. */

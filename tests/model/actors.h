@@ -139,9 +139,6 @@ bool names(uint64_t word, unsigned pos);
 /* A position that is free, or is free now; NONE. */
 unsigned free_position(struct state *s);
 
-/* A held page is given up, and the slot that it has where it is discarded. */
-void unhold(struct state *s, struct thread *t, bool discard);
-
 /* The place of a held page is free. */
 void free_hold(struct state *s);
 

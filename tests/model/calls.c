@@ -7,13 +7,47 @@
 
 /* ---- calls --------------------------------------------------------------- */
 
+/* Ways that are not the library's: the place may be another page's by now, or not be the
+ * page's any more when it is discarded. */
+static bool unowned_discard(void)
+{
+	return broken(DOOMED_TAKEN) || broken(UNHOLD_CLAIMS);
+}
+
+/* At once, from STAGED. */
+static void doom(struct state *s)
+{
+	unsigned pos = value_of(s);
+
+	go(s, OVC_EV_CLAIM, pos);
+	go(s, OVC_EV_DISCARD, pos);
+}
+
+/* It is ours while it is DROPPING, and so is its position. */
+static void discard_staged(struct state *s, struct thread *t, unsigned pos)
+{
+	s->truth = 0;
+	t->pos = pos & 7;
+	t->doomed = is_hold(pos);
+	t->pc = is_hold(pos) ? UNHOLD_SLOT : DISCARD_TAKE;
+	if (!unowned_discard()) {
+		go(s, OVC_EV_DISCARD, pos);
+		return;
+	}
+	doom(s);
+	if (broken(DOOMED_TAKEN)) {
+		t->pc = DISCARD_TAKE;
+		return;
+	}
+	done(t);
+}
+
 void discard_step(struct state *s, struct thread *t)
 {
 	enum ovc_state is = state_of(s);
 	unsigned value = value_of(s);
 	enum ovc_action action;
-	bool keep = is == OVC_STAGED || is == OVC_WRITING || is == OVC_DOOMED ||
-		    is == OVC_SHARED;
+	bool keep = is == OVC_WRITING || is == OVC_DOOMED || is == OVC_SHARED;
 
 	if (transient(s)) {
 		not_yet();
@@ -27,9 +61,8 @@ void discard_step(struct state *s, struct thread *t)
 	tell("%s discards the page", who);
 	t->slot = NONE;
 	t->was = is & 15;
-	if (is == OVC_STAGED && is_hold(value) && !broken(UNHOLD_CLAIMS)) {
-		s->truth = 0;
-		unhold(s, t, true);
+	if (is == OVC_STAGED) {
+		discard_staged(s, t, value);
 		return;
 	}
 	action = go(s, OVC_EV_DISCARD, keep ? value : 0);
@@ -46,46 +79,41 @@ void discard_step(struct state *s, struct thread *t)
 		t->pc = UNREF;
 		return;
 	}
-	if (is == OVC_STAGED && broken(DOOMED_TAKEN)) {
-		t->pos = value & 7;
-		t->pc = DISCARD_TAKE;
-		return;
-	}
 	free_then(t, IDLE);
 	if (t->pc == IDLE)
 		done(t);
 }
 
-/* Not the library's way: the place may be another page's by now, or not be the
- * page's any more when it is discarded. */
 void discard_take_step(struct state *s, struct thread *t)
 {
 	t->slot = s->entry[t->pos].slot;
 	s->entry[t->pos].slot = NONE;
-	tell("%s takes slot %u from ring position %u", who, t->slot, t->pos);
-	if (broken(TAKEN_FIRST)) {
-		t->pc = DISCARD_TAKEN;
-		return;
-	}
-	free_then(t, IDLE);
-	if (t->pc == IDLE)
-		done(t);
+	if (t->slot != NONE)
+		tell("%s takes slot %u from ring position %u", who, t->slot,
+		     t->pos);
+	t->pc = DISCARD_TAKEN;
 }
 
 void discard_taken_step(struct state *s, struct thread *t)
 {
-	if (state_of(s) == OVC_STAGED && value_of(s) == t->pos) {
-		go(s, OVC_EV_DISCARD, t->pos);
-		s->truth = 0;
-		free_then(t, IDLE);
-		if (t->pc == IDLE)
-			done(t);
+	if (broken(TAKEN_FIRST) &&
+	    (state_of(s) != OVC_STAGED || value_of(s) != t->pos)) {
+		tell("%s finds that the page has gone elsewhere, and gives it "
+		     "back",
+		     who);
+		s->entry[t->pos].slot = t->slot;
+		t->pc = DISCARD;
 		return;
 	}
-	tell("%s finds that the page has gone elsewhere, and gives it back",
-	     who);
-	s->entry[t->pos].slot = t->slot;
-	t->pc = DISCARD;
+	if (broken(TAKEN_FIRST)) {
+		doom(s);
+		s->truth = 0;
+	} else if (!unowned_discard()) {
+		end(s, t, OVC_EV_DOOM, t->pos);
+	}
+	free_then(t, IDLE);
+	if (t->pc == IDLE)
+		done(t);
 }
 
 void discard_do_step(struct state *s, struct thread *t)

@@ -231,11 +231,6 @@ void drop_step(struct state *s, struct thread *t)
 void drop_end_step(struct state *s, struct thread *t)
 {
 	s->entry[t->pos].settled = 1;
-	/* What a discard left there is of no more use. */
-	if (t->to == NONE && t->slot == NONE) {
-		t->slot = s->entry[t->pos].slot;
-		s->entry[t->pos].slot = NONE;
-	}
 	/* An older mapping may be there, of another page. */
 	if (t->to == STORE && !t->lay && !broken(OWN_KEPT))
 		s->own = 0;

@@ -8,9 +8,8 @@
  * always has that slot: known to its word, or noted at its place. It moves in single
  * steps, for all that matters is who else takes something from its place.
  *
- *   discard    the slot of a page that is staged stays where it is: who ends the page
- *              frees it. Of a page that is held back it is taken while the word is
- *              DROPPING, which names the place: nobody else can use that meanwhile.
+ *   discard    the slot of a page that is staged or held back is taken while the word
+ *              is DROPPING and names the place: nobody else can use that meanwhile.
  *   removal    is a discard with the lock held. Afterwards nothing may be held back.
  */
 #include <string.h>
@@ -28,7 +27,7 @@ bool names(uint64_t word, unsigned pos)
 
 	return ovc_word_value(word) == pos &&
 	       (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
-		s == OVC_FILLING);
+		s == OVC_FILLING || s == OVC_DROPPING);
 }
 
 /* Nobody names an entry any more: its frame and its slot are free. */
@@ -203,15 +202,6 @@ void hold_end_step(struct state *s, struct thread *t)
 	done(t);
 }
 
-void unhold(struct state *s, struct thread *t, bool discard)
-{
-	t->pos = HOLD;
-	t->slot = NONE;
-	t->doomed = discard;
-	go(s, OVC_EV_UNHOLD, HOLD);
-	t->pc = UNHOLD_SLOT;
-}
-
 /* As if the page were nobody's: it may be put back, or ended, by others meanwhile. */
 static bool unhold_claims(struct state *s, struct thread *t)
 {
@@ -236,7 +226,9 @@ bool unhold_begin(struct state *s, struct thread *t)
 		return unhold_claims(s, t);
 	if (state_of(s) != OVC_STAGED || value_of(s) != HOLD)
 		return false;
-	unhold(s, t, false);
+	t->pos = HOLD;
+	go(s, OVC_EV_UNHOLD, HOLD);
+	t->pc = UNHOLD_SLOT;
 	return true;
 }
 

@@ -1166,6 +1166,19 @@ int ovc_vm_overwrite(struct ovc_vm *vm, void *addr, size_t len);
 int ovc_vm_set_sharing(struct ovc_vm *vm, void *addr, size_t len, int on);
 
 /*
+ * Gives the kernel advice, as madvise(2) does, and remembers it, as it does the advice
+ * that was given before the region was added: where the library maps memory anew, it is
+ * as it was advised. What is given by madvise(2) to a region may be lost. `advice` is
+ * MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP, MADV_DONTFORK or MADV_DOFORK;
+ * the last takes effect when the region is removed, for children do not get memory that
+ * is in part elsewhere. Waits for a step of reclaim at most.
+ *  -EINVAL  other advice; or the kernel has no such
+ *  -ENOMEM  no memory to remember it, or for the kernel to split a mapping; a part
+ *           may have got it
+ */
+int ovc_vm_advise(struct ovc_vm *vm, void *addr, size_t len, int advice);
+
+/*
  * Copies len bytes at addr (both of any alignment) to buf, from wherever they
  * are, without making pages resident: for snapshots and migration. Against
  * guests that write meanwhile it is as atomic as memcpy.

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memory/advice.h"
 #include "memory/memory.h"
 #include "overlap.h"
 #include "sys/memfd.h"
@@ -247,6 +248,5 @@ int ovc_region_own(struct ovc_region *r)
 
 void ovc_region_disown(struct ovc_region *r)
 {
-	if (!(r->map_flags & OVC_MAP_DONTFORK))
-		ovc_pages_dontfork(r->base, r->nr * OVC_PAGE, false);
+	ovc_advice_end(r);
 }

@@ -884,6 +884,24 @@ int ovc_vm_set_sharing(struct ovc_vm *vm, void *addr, size_t len, int on)
 	return 0;
 }
 
+int ovc_vm_advise(struct ovc_vm *vm, void *addr, size_t len, int advice)
+{
+	struct ovc_region *r = NULL;
+	unsigned set, clear;
+	uint64_t idx = 0;
+	int error = find_pages("advise", vm, addr, len, &r, &idx);
+
+	if (error)
+		return error;
+	if (!ovc_pages_is_advice(advice, &set, &clear))
+		return ovc_fail(-EINVAL,
+				"advise: advice %d is none of MADV_HUGEPAGE, "
+				"NOHUGEPAGE, DONTDUMP, DODUMP, DONTFORK and "
+				"DOFORK; the library does the rest itself",
+				advice);
+	return ovc_range_advise(r, idx, len / OVC_PAGE, advice);
+}
+
 int ovc_vm_read(struct ovc_vm *vm, const void *addr, void *buf, size_t len)
 {
 	struct ovc_region *r = NULL;

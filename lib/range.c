@@ -18,6 +18,7 @@
 #include "donate.h"
 #include "lay.h"
 #include "memory/memory.h"
+#include "memory/advice.h"
 #include "pager.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
@@ -473,9 +474,8 @@ static int read_page(struct ovc_region *r, uint64_t idx, char *page)
 /* Not tracked: all that there is is the kernel's. (If tracking begins while we copy, a
  * touch of ours is answered like a guest's.) */
 static int read_untracked(struct ovc_region *r, uint64_t offset, char *to,
-			  size_t len)
+			  size_t len, char *page)
 {
-	char page[OVC_PAGE];
 	int error;
 
 	if (r->memfd >= 0)
@@ -507,16 +507,11 @@ static int read_failed(uint64_t offset, int error)
 			(unsigned long long)offset, -error);
 }
 
-int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
+static int read_tracked(struct ovc_region *r, uint64_t offset, char *to,
+			size_t len, char *page)
 {
-	_Alignas(4096) char page[OVC_PAGE];
-	char *to = buf;
 	int error;
 
-	if (!atomic_load(&r->tracked)) {
-		error = read_untracked(r, offset, buf, len);
-		return error ? read_failed(offset, error) : 0;
-	}
 	while (len) {
 		size_t at = offset % OVC_PAGE, n = OVC_PAGE - at;
 
@@ -531,6 +526,44 @@ int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
 		len -= n;
 	}
 	return 0;
+}
+
+/* The stack is in core dumps: no guest's bytes are left there. */
+int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
+{
+	_Alignas(4096) char page[OVC_PAGE];
+	int error;
+
+	if (atomic_load(&r->tracked)) {
+		error = read_tracked(r, offset, buf, len, page);
+	} else {
+		error = read_untracked(r, offset, buf, len, page);
+		error = error ? read_failed(offset, error) : 0;
+	}
+	explicit_bzero(page, sizeof(page));
+	return error;
+}
+
+/* ---- advice -------------------------------------------------------------------- */
+
+/* With control, so that nobody maps memory anew between the two. */
+int ovc_range_advise(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		     int advice)
+{
+	struct ovc_host *host = r->vm->host;
+	unsigned set = 0, clear = 0;
+	int error;
+
+	ovc_pages_is_advice(advice, &set, &clear);
+	ovc_control_lock(host);
+	error = ovc_pages_advise_as(ovc_page_addr(r, idx), nr * OVC_PAGE,
+				    advice);
+	if (!error)
+		error = ovc_advice_note(r, idx, nr, set, clear);
+	ovc_control_unlock(host);
+	if (error)
+		ovc_fail(error, "advise: %s", strerror(-error));
+	return error;
 }
 
 /* ---- the end of tracking ------------------------------------------------------ */

@@ -25,4 +25,8 @@ int ovc_range_bring_back(struct ovc_region *r, bool throw_away);
 void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
 			   bool on);
 
+/* Gives advice by its MADV_* number, and remembers it: see memory/advice.h. */
+int ovc_range_advise(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		     int advice);
+
 #endif

@@ -18,6 +18,7 @@
 #include "check.h"
 #include "frames.h"
 #include "internal.h"
+#include "memory/advice.h"
 #include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
@@ -120,6 +121,9 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 		error = ovc_pages_reserve(marks_len(r), &marks);
 	r->marks = marks;
 	r->map_flags = m.traits;
+	pthread_mutex_init(&r->advice_lock, NULL);
+	if (!error)
+		error = ovc_advice_read(r);
 	r->mapped_from = UINT64_MAX;
 	r->unmapped_from = UINT64_MAX;
 	r->mappable = may_map(vm->host, o);
@@ -184,6 +188,7 @@ void ovc_region_free(struct ovc_region *r)
 	ovc_untaken_free(r);
 	ovc_promise_free(r);
 	ovc_frames_free(r);
+	ovc_advice_free(r);
 	ovc_memfd_unmap(r->memfd, r->view, r->nr * OVC_PAGE);
 	ovc_pages_release(r->words, words_len(r));
 	ovc_pages_release(r->touched, touched_len(r));

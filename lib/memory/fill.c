@@ -5,6 +5,7 @@
  * already (EEXIST) means that somebody was faster, which the page words rule out, so
  * that it is an error here, but for a memfd: see fill_cached().
  */
+#include "memory/advice.h"
 #include "memory/memory.h"
 
 #include <errno.h>
@@ -164,6 +165,7 @@ void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
 {
 	struct ovc_host *host = r->vm->host;
 	char *addr = ovc_page_addr(r, idx);
+	void *fresh = NULL;
 	int error;
 
 	if (ovc_is_unmapped(r, idx))
@@ -182,7 +184,13 @@ void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
 					r->memfd_offset + idx * OVC_PAGE, addr,
 					OVC_PAGE);
 	else
-		error = ovc_pages_refresh(addr, OVC_PAGE);
+		error = ovc_pages_make(OVC_PAGE, ovc_advice_of(r, idx), &fresh);
+	if (!error && r->memfd >= 0)
+		ovc_advice_apply(r, idx, 1, OVC_MAP_ALL);
+	else if (!error)
+		error = ovc_pages_move_over(fresh, addr, OVC_PAGE);
+	if (error && fresh)
+		ovc_pages_release(fresh, OVC_PAGE);
 	if (!error)
 		error = ovc_uffd_register(host->uffd, addr, OVC_PAGE,
 					  r->memfd >= 0,

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "events.h"
+#include "memory/advice.h"
 #include "memory/memory.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
@@ -71,6 +72,8 @@ int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page)
 
 	if (error)
 		return error;
+	/* What is advised of huge pages is of no use here. */
+	ovc_advice_apply(r, idx, nr, OVC_MAP_DONTDUMP);
 	set_marks(r, idx, nr, true);
 	if (register_new(r, idx, nr, true, true))
 		ovc_bug("a mapping of the store cannot be registered", 0);
@@ -231,12 +234,11 @@ const struct ovc_memory ovc_memory_laid = {
 
 static int map_ordinary(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
-	char *addr = ovc_page_addr(r, idx);
 	int error = ovc_memfd_remap(r->memfd, r->memfd_offset + idx * OVC_PAGE,
-				    addr, nr * OVC_PAGE);
+				    ovc_page_addr(r, idx), nr * OVC_PAGE);
 
 	if (!error)
-		ovc_pages_dontfork(addr, nr * OVC_PAGE, true);
+		ovc_advice_apply(r, idx, nr, OVC_MAP_ALL);
 	return error;
 }
 
@@ -260,7 +262,7 @@ static int build(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		memcpy(r->view + idx * OVC_PAGE, host->laid_window, len);
 		return map_ordinary(r, idx, nr);
 	}
-	error = ovc_pages_make(len, r->map_flags, &fresh);
+	error = ovc_pages_make(len, ovc_advice_of(r, idx), &fresh);
 	if (error)
 		return error;
 	memcpy(fresh, host->laid_window, len);
@@ -270,7 +272,7 @@ static int build(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	return error;
 }
 
-int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
+static int fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	struct ovc_host *host = r->vm->host;
 	uint8_t bits[OVC_LAID_WINDOW];
@@ -299,7 +301,7 @@ int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	return error;
 }
 
-int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr)
+static int clear(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	size_t len = nr * OVC_PAGE;
 	void *fresh;
@@ -308,7 +310,7 @@ int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	if (r->memfd >= 0) {
 		error = map_ordinary(r, idx, nr);
 	} else {
-		error = ovc_pages_make(len, r->map_flags, &fresh);
+		error = ovc_pages_make(len, ovc_advice_of(r, idx), &fresh);
 		if (!error)
 			error = ovc_pages_move_over(fresh,
 						    ovc_page_addr(r, idx), len);
@@ -316,4 +318,28 @@ int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	if (!error)
 		ordinary(r, idx, nr);
 	return error;
+}
+
+/* One mapping is made of pages that were advised alike. */
+static int each_alike(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      int (*fn)(struct ovc_region *r, uint64_t idx,
+				uint64_t nr))
+{
+	int error = 0;
+
+	for (uint64_t n; nr && !error; nr -= n, idx += n) {
+		n = ovc_advice_alike(r, idx, nr);
+		error = fn(r, idx, n);
+	}
+	return error;
+}
+
+int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return each_alike(r, idx, nr, fold);
+}
+
+int ovc_laid_clear(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	return each_alike(r, idx, nr, clear);
 }

@@ -185,7 +185,7 @@ void ovc_laid_give_back(struct ovc_region *r, uint64_t idx, const char *from);
 /*
  * Puts ordinary memory in the place of nr (OVC_LAID_WINDOW) laid pages, the caller's,
  * all of them present; their bytes stay what they are. Needs control. On failure
- * nothing has changed.
+ * those that are laid still are as they were.
  */
 int ovc_laid_fold(struct ovc_region *r, uint64_t idx, uint64_t nr);
 

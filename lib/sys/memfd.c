@@ -59,6 +59,8 @@ static int map_view(int fd, uint64_t offset, size_t len, int flags, char **view)
 	if (!p)
 		return -errno;
 	madvise(p, len, MADV_DONTFORK);
+	/* A dump would take what the guest has twice, and fill the holes. */
+	madvise(p, len, MADV_DONTDUMP);
 	*view = p;
 	return 0;
 }

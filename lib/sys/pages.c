@@ -90,10 +90,12 @@ static int map_empty(void *at, size_t len, int flags, void **addr)
 			  -1, 0);
 	if (!p)
 		return -errno;
-	/* Huge pages would make what is touched, and so counted, more. */
+	/* Huge pages would make what is touched, and so counted, more. What guests
+	 * have is not for a core dump, nor are tables that are mostly empty. */
 	madvise(p, len, MADV_NOHUGEPAGE);
 	madvise(p, len, MADV_DONTFORK);
 	madvise(p, len, MADV_UNMERGEABLE);
+	madvise(p, len, MADV_DONTDUMP);
 	*addr = p;
 	return 0;
 }
@@ -127,16 +129,35 @@ int ovc_pages_make(size_t len, unsigned traits, void **addr)
 	p = ovc_pages_map(NULL, len, flags, -1, 0);
 	if (!p)
 		return -errno;
-	if (traits & OVC_MAP_HUGE)
-		madvise(p, len, MADV_HUGEPAGE);
-	if (traits & OVC_MAP_NOHUGE)
-		madvise(p, len, MADV_NOHUGEPAGE);
-	if (traits & OVC_MAP_DONTDUMP)
-		madvise(p, len, MADV_DONTDUMP);
-	madvise(p, len, MADV_DONTFORK);
+	error = ovc_pages_advise(p, len, traits | OVC_MAP_DONTFORK);
 	madvise(p, len, MADV_UNMERGEABLE);
-	*addr = p;
-	return 0;
+	if (error)
+		munmap(p, len);
+	else
+		*addr = p;
+	return error;
+}
+
+int ovc_pages_advise(void *addr, size_t len, unsigned traits)
+{
+	static const struct {
+		unsigned trait;
+		int advice;
+	} all[] = {
+		{ OVC_MAP_HUGE, MADV_HUGEPAGE },
+		{ OVC_MAP_NOHUGE, MADV_NOHUGEPAGE },
+		{ OVC_MAP_DONTDUMP, MADV_DONTDUMP },
+		{ OVC_MAP_DONTFORK, MADV_DONTFORK },
+	};
+	int error = 0;
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && !error; i++)
+		if (traits & all[i].trait)
+			error = ovc_sys_fail("madvise traits");
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && !error; i++)
+		if (traits & all[i].trait && madvise(addr, len, all[i].advice))
+			error = -errno;
+	return error;
 }
 
 int ovc_pages_move_over(void *from, void *to, size_t len)
@@ -274,6 +295,40 @@ bool ovc_pages_are_locked(void *addr)
 void ovc_pages_unlock(void *addr, size_t len)
 {
 	munlock(addr, len);
+}
+
+static const struct {
+	int advice;
+	unsigned set, clear;
+} advices[] = {
+	{ MADV_HUGEPAGE, OVC_MAP_HUGE, OVC_MAP_NOHUGE },
+	{ MADV_NOHUGEPAGE, OVC_MAP_NOHUGE, OVC_MAP_HUGE },
+	{ MADV_DONTDUMP, OVC_MAP_DONTDUMP, 0 },
+	{ MADV_DODUMP, 0, OVC_MAP_DONTDUMP },
+	{ MADV_DONTFORK, OVC_MAP_DONTFORK, 0 },
+	{ MADV_DOFORK, 0, OVC_MAP_DONTFORK },
+};
+
+bool ovc_pages_is_advice(int advice, unsigned *set, unsigned *clear)
+{
+	for (size_t i = 0; i < sizeof(advices) / sizeof(advices[0]); i++) {
+		if (advices[i].advice != advice)
+			continue;
+		*set = advices[i].set;
+		*clear = advices[i].clear;
+		return true;
+	}
+	return false;
+}
+
+int ovc_pages_advise_as(void *addr, size_t len, int advice)
+{
+	int error = ovc_sys_fail("madvise as");
+
+	/* No child gets guest memory while it is ours. */
+	if (error || advice == MADV_DOFORK)
+		return error;
+	return madvise(addr, len, advice) ? -errno : 0;
 }
 
 int ovc_pages_dontfork(void *addr, size_t len, bool on)
@@ -603,6 +658,14 @@ static unsigned traits_of(const char *line)
 	       (strstr(line, " dc") ? OVC_MAP_DONTFORK : 0);
 }
 
+static void add_traits(struct ovc_mapping *m, unsigned traits)
+{
+	if (m->some && (m->traits & OVC_MAP_ALL) != traits)
+		m->traits |= OVC_MAP_MIXED;
+	m->traits |= traits;
+	m->some = true;
+}
+
 struct mapping_search {
 	struct ovc_mapping *m;
 	struct area a;
@@ -629,7 +692,7 @@ static bool look_at_line(const char *line, void *arg)
 	if (s->inside && !strncmp(line, "VmFlags:", 8)) {
 		s->m->hugetlb |= strstr(line, " ht") != NULL;
 		s->m->locked |= strstr(line, " lo") != NULL;
-		s->m->traits |= traits_of(line);
+		add_traits(s->m, traits_of(line));
 	}
 	return true;
 }
@@ -653,6 +716,42 @@ int ovc_pages_mapping(const struct ovc_proc *proc, const void *addr, size_t len,
 	error = ovc_proc_lines(proc->smaps, "read smaps", look_at_line, &s);
 	m->mapped = s.at >= s.end;
 	return error;
+}
+
+struct traits_search {
+	unsigned long long from, to, begin, end;
+	void (*fn)(void *arg, const void *end, unsigned traits);
+	void *arg;
+};
+
+static bool look_at_traits(const char *line, void *arg)
+{
+	struct traits_search *s = arg;
+	unsigned long long from, to;
+
+	if (sscanf(line, "%llx-%llx ", &from, &to) == 2) {
+		s->from = from;
+		s->to = to;
+		return from < s->end;
+	}
+	if (s->to > s->begin && !strncmp(line, "VmFlags:", 8))
+		s->fn(s->arg,
+		      (const void *)(uintptr_t)(s->to < s->end ? s->to :
+								 s->end),
+		      traits_of(line));
+	return true;
+}
+
+int ovc_pages_traits(const struct ovc_proc *proc, const void *addr, size_t len,
+		     void (*fn)(void *arg, const void *end, unsigned traits),
+		     void *arg)
+{
+	struct traits_search s = { .begin = (uintptr_t)addr,
+				   .end = (uintptr_t)addr + len,
+				   .fn = fn,
+				   .arg = arg };
+
+	return ovc_proc_lines(proc->smaps, "read smaps", look_at_traits, &s);
 }
 
 struct piece_search {

@@ -35,6 +35,16 @@ int ovc_pages_move_over(void *from, void *to, size_t len);
 #define OVC_MAP_NOHUGE	  4
 #define OVC_MAP_DONTDUMP  8
 #define OVC_MAP_DONTFORK  16
+#define OVC_MAP_ALL	  31
+#define OVC_MAP_MIXED	  32 /* not all mappings of a range have the same */
+
+/* Gives a range the traits that it is to have; what is not asked for stays. */
+int ovc_pages_advise(void *addr, size_t len, unsigned traits);
+
+/* Advice by its MADV_* number: the traits that it sets and clears; false for advice
+ * that is none of traits. */
+bool ovc_pages_is_advice(int advice, unsigned *set, unsigned *clear);
+int ovc_pages_advise_as(void *addr, size_t len, int advice);
 
 /* Frees a range's frames; it reads as zero, or as the file, afterwards. */
 int ovc_pages_dontneed(void *addr, size_t len);
@@ -136,6 +146,7 @@ int ovc_pages_copy(void *to, const void *from, size_t len);
 /* What kind of mapping covers [addr, addr + len). */
 struct ovc_mapping {
 	bool mapped;   /* all of it */
+	bool some;     /* any of it */
 	bool readable; /* all of it */
 	bool writable;
 	bool exec; /* any of it */
@@ -159,6 +170,11 @@ int ovc_pages_each_mapping(const struct ovc_proc *proc, const void *addr,
 			   size_t len,
 			   void (*fn)(void *arg, char *from, size_t len),
 			   void *arg);
+
+/* The same with the end of that and its traits. */
+int ovc_pages_traits(const struct ovc_proc *proc, const void *addr, size_t len,
+		     void (*fn)(void *arg, const void *end, unsigned traits),
+		     void *arg);
 
 /* Is some of the range not mapped? Then where the first such piece is; all of the range
  * where that cannot be found out. */

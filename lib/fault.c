@@ -38,6 +38,7 @@
 #include "pager.h"
 #include "promise.h"
 #include "store/slots.h"
+#include "sys/fail.h"
 #include "sys/thread.h"
 
 #define BUFFERS_MAX 1024 /* pages of I/O buffers */
@@ -396,6 +397,7 @@ static int drain(struct ovc_faulter *f, int fd)
 			continue;
 		}
 		idx = (faults[i].addr - (uintptr_t)r->base) / OVC_PAGE;
+		ovc_sys_preempt(OVC_PREEMPT_FAULT, idx);
 		if (faults[i].wp)
 			serve_write(r, idx, since);
 		else

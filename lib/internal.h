@@ -136,6 +136,7 @@ struct ovc_region {
 	_Atomic bool tracked;	    /* registered and adopted */
 	bool registered;
 	_Atomic bool leaving; /* being removed: stage nothing more */
+	_Atomic bool ending;  /* unregistered from now on, all is back */
 
 	/* What the kernel refused, with control: see untaken.c. `refused` is the cause
 	 * where that is all of it, else OVC_UNTAKEN_NR. The hand's lap has found pages

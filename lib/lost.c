@@ -10,7 +10,8 @@
  *                     guest fault for ever, at the speed of the CPU.
  *   no address        the VMM unmapped it, or mapped something else: lost, but nothing is
  *                     poisoned, for what is there is not ours. The region's removal
- *                     says which range it was.
+ *                     says which range it was. While the region is unregistered, though,
+ *                     it is no more than late, and the kernel's.
  *
  * Bytes that are elsewhere, too, are not lost: who can read them from swap again does
  * that (pager.c).
@@ -81,8 +82,21 @@ bool ovc_is_unmapped(const struct ovc_region *r, uint64_t idx)
 	       ovc_word_state(atomic_load(&r->words[idx])) == OVC_POISONED;
 }
 
+/* It asked before its region was unregistered: the kernel serves it by itself now. */
+static void end_native(struct ovc_region *r, uint64_t idx)
+{
+	enum ovc_action action;
+
+	ovc_page_end(&r->words[idx], OVC_EV_UNFILLED, 0, &action);
+	ovc_memory_wake(r, idx, 1);
+}
+
 void ovc_refused(struct ovc_region *r, uint64_t idx, int error)
 {
+	if (error == -ENOENT && atomic_load(&r->ending)) {
+		end_native(r, idx);
+		return;
+	}
 	if (error != -ENOENT) {
 		ovc_lost(r, idx, error);
 		return;

@@ -436,6 +436,7 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	atomic_store(&vm->leaving, true);
 	ovc_reclaim_drain(host->reclaim);
 	error = ovc_range_bring_back(r, throw_away);
+	atomic_store(&r->ending, true);
 	unregister(r);
 	/* Who served a fault of it until now has counted it, and put it on
 	 * probation, afterwards; later ones find nothing registered. */
@@ -449,5 +450,6 @@ int ovc_region_untrack(struct ovc_region *r, bool throw_away)
 	atomic_store(&vm->leaving, false);
 	atomic_store(&r->tracked, false);
 	r->registered = false;
+	atomic_store(&r->ending, false);
 	return tell_hole(r, error);
 }

@@ -24,6 +24,7 @@ const char *ovc_sys_fail_what(void);
 
 /* Places where a thread may be preempted, and tests preempt it. */
 enum ovc_preempt {
+	OVC_PREEMPT_FAULT,   /* the message about that page of its region was read */
 	OVC_PREEMPT_DISCARD, /* the staged page of that position is DROPPING */
 };
 

@@ -2,7 +2,8 @@
 /*
  * Positions of the staging ring, and places of pages that are held back, are used again by
  * other VMs. A thread that is preempted between two steps of a discard, or of a region's
- * removal, must not take another VM's slot there when it goes on.
+ * removal, must not take another VM's slot there when it goes on. Nor must a fault that is
+ * served late make a page lost of a region that has gone.
  *
  * The library stops such a thread where the test wants it (sys/fail.h), and other threads
  * do what they could do meanwhile. Each VM has a swap file of its own: a slot that is
@@ -31,10 +32,12 @@ static struct {
 } victim;
 
 static _Thread_local bool is_victim;
+static atomic_bool any_thread; /* is the victim: the next that comes there */
 
 static void stop_here(enum ovc_preempt at, uint64_t pos)
 {
-	if (!is_victim || at != victim.at)
+	if (at != victim.at ||
+	    (!is_victim && !atomic_exchange(&any_thread, false)))
 		return;
 	is_victim = false;
 	atomic_store(&victim.pos, pos);
@@ -276,4 +279,54 @@ Test(positions, a_removal_that_is_late_leaves_what_is_held_back_its_slot)
 	cr_expect_eq(check_pages(t.mem, 0, LEN / PAGE, SEED_B), -1);
 	cr_expect_eq(vm_stats(&t.a).swap_used, 0);
 	close_two(&t);
+}
+
+/* ---- a region that goes --------------------------------------------------------- */
+
+static void *touch_first(void *arg)
+{
+	struct world *w = arg;
+
+	cr_expect(is_zero(w->mem));
+	return NULL;
+}
+
+static void *remove_it(void *arg)
+{
+	struct world *w = arg;
+
+	cr_expect_eq(ovc_vm_remove_region(w->vm, w->mem, 0), 0, "%s",
+		     ovc_error());
+	return NULL;
+}
+
+/* Its message was read, its region has been unregistered since. */
+ParameterizedTestParameters(positions, a_fault_that_is_late_loses_no_page)
+{
+	return cr_make_param_array(struct way, both_kinds, 2);
+}
+
+ParameterizedTest(struct way *way, positions,
+		  a_fault_that_is_late_loses_no_page)
+{
+	pthread_t remover;
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = *way, .len = MIB });
+	fill_pages(w.mem, 1, MIB / PAGE - 1, SEED_A);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	atomic_store(&any_thread, true);
+	if (!start_victim(OVC_PREEMPT_FAULT, touch_first, &w))
+		cr_assert_fail("the fault was not stopped");
+	cr_assert_eq(pthread_create(&remover, NULL, remove_it, &w), 0);
+	while (w.vm->nr_regions && !atomic_load(&w.vm->regions[0]->ending))
+		usleep(1000);
+	usleep(50000);
+	finish_victim();
+	pthread_join(remover, NULL);
+	cr_expect_eq(world_count_events(&w, OVC_EVENT_POISONED), 0);
+	cr_expect_eq(vm_stats(&w).poisoned, 0);
+	cr_expect(is_zero(w.mem));
+	cr_expect_eq(check_pages(w.mem, 1, MIB / PAGE - 1, SEED_A), -1);
+	world_close(&w, 0);
 }

@@ -43,6 +43,18 @@ const char *ovc_sys_fail_what(void)
 	return atomic_load(&tripped);
 }
 
+static atomic_ulong slow_us;
+
+void ovc_sys_slow_down(unsigned long us)
+{
+	atomic_store(&slow_us, us);
+}
+
+unsigned long ovc_sys_slow(void)
+{
+	return atomic_load(&slow_us);
+}
+
 static void (*_Atomic preempt)(enum ovc_preempt at, uint64_t pos);
 
 void ovc_sys_preempt(enum ovc_preempt at, uint64_t pos)

@@ -22,9 +22,14 @@ void ovc_sys_fail_nth(unsigned long n, int error);
 unsigned long ovc_sys_fail_seen(void);
 const char *ovc_sys_fail_what(void);
 
+/* From now on each read and write of swap that the stand-in for io_uring does takes so
+ * many microseconds longer. */
+void ovc_sys_slow_down(unsigned long us);
+unsigned long ovc_sys_slow(void);
+
 /* Places where a thread may be preempted, and tests preempt it. */
 enum ovc_preempt {
-	OVC_PREEMPT_FAULT,   /* the message about that page of its region was read */
+	OVC_PREEMPT_FAULT, /* the message about that page of its region was read */
 	OVC_PREEMPT_DISCARD, /* the staged page of that position is DROPPING */
 };
 
@@ -39,6 +44,7 @@ static inline int ovc_sys_fail(const char *what)
 }
 
 #define ovc_sys_preempt(at, pos) ((void)(pos))
+#define ovc_sys_slow()		 0ul
 #endif
 
 #endif

@@ -64,6 +64,8 @@ static int do_io(const struct ovc_ring_io *io)
 {
 	ssize_t got;
 
+	if (ovc_sys_slow())
+		usleep((useconds_t)ovc_sys_slow());
 	do {
 		errno = -ovc_sys_fail(io->write ? "pwritev" : "preadv");
 		if (errno)

@@ -12,6 +12,9 @@
  * With --share, equal pages are looked for all the time, callers fill pages with
  * bytes that others have, too, and the controller changes how it is done.
  *
+ * What the machine does meanwhile (compaction, host swap, slow disks) are actors of their
+ * own: actors.c.
+ *
  * Now and then all rests: every page must be right, page words, ring, store and
  * statistics must fit each other and what the kernel says. In the end every page must
  * be right after the library has gone, and no descriptor, thread or mapping may be
@@ -184,9 +187,10 @@ static void start(pthread_t *thread, void *(*fn)(void *), uintptr_t n)
 
 static void go(void)
 {
-	unsigned nr = o.threads + o.threads / 2 + 2;
+	unsigned nr = o.threads + o.threads / 2 + 2 + ACTORS;
 	pthread_t *t = calloc(nr, sizeof(*t)), dispatch;
-	unsigned n = 0;
+	void *(*fn[ACTORS])(void *arg);
+	unsigned n = 0, nr_actors = actors(fn);
 
 	atomic_store(&done, false);
 	atomic_store(&dispatch_stop, false);
@@ -198,6 +202,8 @@ static void go(void)
 	for (unsigned i = 0; i < o.threads / 2 + 1; i++)
 		start(&t[n++], caller, i);
 	start(&t[n++], controller, 0);
+	for (unsigned i = 0; i < nr_actors; i++)
+		start(&t[n++], fn[i], 0);
 	for (unsigned i = 0; i < n; i++) {
 		if (i == o.threads)
 			atomic_store(&done, true);
@@ -260,6 +266,11 @@ static void usage(void)
 	       "  --share MODE        never (the default), pressure or always\n"
 	       "  --mappings N        that sharing may use\n"
 	       "  --unshared          nobody else maps the memfds\n"
+	       "  --compact           the kernel compacts memory\n"
+	       "  --pageout           the host swaps guests' pages\n"
+	       "  --slow-disk USEC    each read and write takes so much longer; "
+	       "without io-uring\n"
+	       "  --snapshot          all pages are read in turn\n"
 	       "  --swap-dir DIR      ($TMPDIR, or the working directory)\n");
 }
 
@@ -303,6 +314,12 @@ static int take_option(char **arg, int left)
 		o.sparse = true;
 	else if (!strcmp(arg[0], "--unshared"))
 		o.unshared = true;
+	else if (!strcmp(arg[0], "--compact"))
+		o.compact = true;
+	else if (!strcmp(arg[0], "--pageout"))
+		o.pageout = true;
+	else if (!strcmp(arg[0], "--snapshot"))
+		o.snapshot = true;
 	else if (left < 2)
 		return 0;
 	else if (!strcmp(arg[0], "--memory-kind"))
@@ -313,6 +330,8 @@ static int take_option(char **arg, int left)
 		return take_mode(arg[1]) ? 2 : 0;
 	else if (!strcmp(arg[0], "--mappings"))
 		return o.mappings = strtoul(arg[1], NULL, 0), 2;
+	else if (!strcmp(arg[0], "--slow-disk"))
+		return o.slow_us = strtoul(arg[1], NULL, 0), 2;
 	else if (!strcmp(arg[0], "--swap-dir"))
 		return o.dir = arg[1], 2;
 	else
@@ -343,6 +362,14 @@ static bool take_arguments(int argc, char **argv)
 	return o.threads && o.threads <= 64 && o.scale && o.iters;
 }
 
+static void skip_if(const char *why)
+{
+	if (!why)
+		return;
+	printf("stress: skipped: %s\n", why);
+	exit(77);
+}
+
 int main(int argc, char **argv)
 {
 	struct left before;
@@ -354,6 +381,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (o.slow_us)
+		o.without |= OVC_FEATURE_IO_URING;
+	skip_if(actors_lack());
 	atomic_store(&next_tag, EQUAL_TAGS + 1);
 	/* Once for what is made once in a process, then in earnest. */
 	iters = o.iters;
@@ -365,6 +395,8 @@ int main(int argc, char **argv)
 		run(ROUNDS);
 	if (!atomic_load(&failures))
 		check_left(before);
+	if (!atomic_load(&failures))
+		skip_if(actors_idle());
 	printf("stress: %s\n", atomic_load(&failures) ? "FAILED" : "ok");
 	return atomic_load(&failures) != 0;
 }

@@ -40,6 +40,8 @@ struct options {
 	unsigned threads, scale;
 	unsigned long iters, seed;
 	bool anon, memfd, dispatch, sparse, unshared;
+	bool compact, pageout, snapshot;
+	unsigned long slow_us;
 	uint32_t without;
 	uint32_t share;		/* enum ovc_share_mode */
 	unsigned long mappings; /* that sharing may use; 0: the default */
@@ -74,6 +76,18 @@ void on_event(const struct ovc_event *e, void *opaque);
 
 int add_region(struct ovc_vm *vm, const struct shadow *s, uint64_t gpa);
 struct ovc_vm *create_vm(bool apart);
+
+/* ---- actors.c: what the machine does ------------------------------------- */
+
+#define ACTORS 3
+
+/* The threads that were asked for; returns how many. */
+unsigned actors(void *(*fn[ACTORS])(void *arg));
+
+/* What the machine lacks for them; and, afterwards, whether they did nothing. NULL, or a
+ * sentence. */
+const char *actors_lack(void);
+const char *actors_idle(void);
 
 /* ---- rest.c, walk.c: checks ---------------------------------------------- */
 

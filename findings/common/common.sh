@@ -8,7 +8,8 @@
 #   package NAME=VERSION   unpacks that package under $ROOT
 #   boot RELEASE MODULE... [-- QEMU-OPTION...] <PROGRAM
 #                          compiles the C program and runs it as root in a virtual
-#                          machine with that kernel; what it prints goes to $SEEN
+#                          machine with that kernel; what it prints goes to $SEEN.
+#                          What is in $WORK/extra is in its root directory
 #   compare WHAT <RECORDED compares $SEEN with the lines on standard input
 #
 # Exit status: 0 seen as recorded, 1 something has changed, 2 could not look (a
@@ -69,7 +70,8 @@ modules() { # directory, release, module...: in the order of their dependencies
 		done
 }
 
-# The second serial port takes the program's output, the first one the kernel's.
+# One CPU: with two, a kernel was seen to crash at boot under QEMU's emulation. The
+# second serial port takes the program's output, the first one the kernel's.
 boot() { # RELEASE MODULE... [-- QEMU-OPTION...] <PROGRAM
 	local release=$1 dir=$WORK/initramfs names=()
 	shift
@@ -85,6 +87,7 @@ boot() { # RELEASE MODULE... [-- QEMU-OPTION...] <PROGRAM
 		-L"$ROOT/usr/lib/x86_64-linux-gnu" -o "$dir/program" - ||
 		cannot "the program does not compile"
 	cp "$ROOT/bin/busybox" "$dir/busybox"
+	[ ! -d "$WORK/extra" ] || cp -a "$WORK/extra/." "$dir"
 	{
 		cat <<-'END'
 		#!/busybox sh
@@ -105,7 +108,7 @@ boot() { # RELEASE MODULE... [-- QEMU-OPTION...] <PROGRAM
 	(cd "$dir" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 	rm -f "$WORK/console" "$WORK/port"
 	echo "kernel $release in $(qemu-system-x86_64 --version | head -n 1)"
-	timeout -k 5 600 qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m 1G \
+	timeout -k 5 600 qemu-system-x86_64 -accel tcg -cpu max -m 1G \
 		-nodefaults -display none -no-reboot \
 		-serial "file:$WORK/console" -serial "file:$WORK/port" \
 		-kernel "$ROOT/boot/vmlinuz-$release" -initrd "$WORK/initrd" \

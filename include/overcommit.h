@@ -659,7 +659,16 @@ enum ovc_balloon_tag {
 	OVC_BALLOON_S_CACHES = 7,	/* bytes of file caches */
 	OVC_BALLOON_S_HTLB_PGALLOC = 8, /* hugetlb pages allocated */
 	OVC_BALLOON_S_HTLB_PGFAIL = 9,	/* and not to be had */
-	OVC_BALLOON_S_NR = 10,
+	OVC_BALLOON_S_NR = 10,		/* of those above: ovc_vm_stats.guest */
+
+	/* Since Linux 6.12 (ovc_vm_stats.guest_more) */
+	OVC_BALLOON_S_OOM_KILL = 10,	   /* processes killed for memory */
+	OVC_BALLOON_S_ALLOC_STALL = 11,	   /* allocations that waited */
+	OVC_BALLOON_S_ASYNC_SCAN = 12,	   /* bytes scanned by kswapd */
+	OVC_BALLOON_S_DIRECT_SCAN = 13,	   /* bytes scanned by who allocates */
+	OVC_BALLOON_S_ASYNC_RECLAIM = 14,  /* bytes reclaimed by kswapd */
+	OVC_BALLOON_S_DIRECT_RECLAIM = 15, /* bytes, by who allocates */
+	OVC_BALLOON_S_ALL = 16,		   /* how many there are */
 };
 
 /* A figure that nobody told. */
@@ -792,7 +801,8 @@ struct ovc_vm_stats {
 				     or taken back and not in the balloon */
 	uint64_t huge_broken;	  /* pages of 2 MiB that donations broke */
 	uint64_t guest[OVC_BALLOON_S_NR]; /* by enum ovc_balloon_tag, or
-					     OVC_UNKNOWN */
+					     OVC_UNKNOWN; see
+					     OVC_VM_STATS_GUEST() */
 
 	uint32_t shares;
 	uint32_t throttled;   /* 1: its faults wait for memory of its own */
@@ -814,7 +824,16 @@ struct ovc_vm_stats {
 	uint64_t refusals;     /* pages that it ever refused */
 	uint32_t refused_with; /* its last errno, 0 for none */
 	uint32_t reserved;
+
+	/* guest[] went on: by tag less OVC_BALLOON_S_NR, or OVC_UNKNOWN. */
+	uint64_t guest_more[OVC_BALLOON_S_ALL - OVC_BALLOON_S_NR];
 };
+
+/* The figure of a tag below OVC_BALLOON_S_ALL, wherever in *stats it is. */
+#define OVC_VM_STATS_GUEST(stats, tag) \
+	((tag) < OVC_BALLOON_S_NR ?    \
+		 (stats)->guest[tag] : \
+		 (stats)->guest_more[(tag)-OVC_BALLOON_S_NR])
 
 /*
  * Creates a VM without memory. *vmp is set on success only.
@@ -911,7 +930,7 @@ struct ovc_region_options {
  *  -EFAULT   (partly) not mapped
  *  -EEXIST   overlaps a region of the host: in addresses, or in the bytes of one
  *            memfd, mapped twice; or one of the VM in guest physical addresses
- *  -ENOSPC   the VM has 100 regions; or no space to grow the swap file
+ *  -ENOSPC   the VM has 512 regions; or no space to grow the swap file
  *  -EDQUOT, -EFBIG  to grow the swap file is more than a quota, or RLIMIT_FSIZE or
  *            the file system, allows
  *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
@@ -984,6 +1003,16 @@ struct ovc_range {
 };
 
 /*
+ * The same by address, for VMMs that have translated frames already: nr ranges, in any
+ * order, of which the whole pages of 4 KiB are put into the balloon. Regions without a
+ * guest physical address are found, too. Errors are those of
+ * ovc_vm_balloon_inflate(). [any]
+ */
+int ovc_vm_balloon_inflate_ranges(struct ovc_vm *vm,
+				  const struct ovc_range *ranges, size_t nr,
+				  struct ovc_donation *result);
+
+/*
  * Free page reporting, free page hinting: the guest does not use the ranges now, and
  * may touch them any time. They are dropped and not counted as ballooned. Only whole
  * pages of 4 KiB are; a range of whole 2 MiB breaks no huge page.
@@ -1012,6 +1041,11 @@ struct ovc_deflation {
  */
 int ovc_vm_balloon_deflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 			   struct ovc_deflation *result);
+
+/* The same by address, whole pages of nr ranges. Errors are the same. [any] */
+int ovc_vm_balloon_deflate_ranges(struct ovc_vm *vm,
+				  const struct ovc_range *ranges, size_t nr,
+				  struct ovc_deflation *result);
 
 /* ovc_balloon_options.flags */
 
@@ -1083,10 +1117,10 @@ struct ovc_balloon_stat {
 };
 
 /*
- * The guest's statistics, those that the driver sent; others stay as they were.
+ * The guest's statistics, those that the driver sent, in any order; others stay as they
+ * were. They may come before ovc_vm_balloon_set(), and end with the driver.
  *  -EINVAL  vm is NULL; stats is NULL and nr is not 0; they contradict each
  *           other (more free, available or cached than there is): all are left out
- *  -ENODEV  the guest has no driver
  * [any]
  */
 int ovc_vm_balloon_stats(struct ovc_vm *vm,

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The balloon: frames that come and go, the target, what the guest says of itself.
+ * The balloon: frames that come and go.
  *
- * Frames arrive by guest frame number, in any order. They are sorted a piece at a time,
- * joined to runs, found in the VM's regions, and handed on region by region (donate.c,
- * refill.c). What the guest says is never believed: a number that is no frame of the VM is
- * counted and left alone.
- *
- * The target is the larger of what the policy wants and what the VMM asked for, within the
- * cap. Who polls for it clears the descriptor before reading, so that no change is
- * missed. A guest out of memory lowers all three at once.
+ * They arrive by guest frame number, in any order, or as ranges of addresses. Numbers are
+ * sorted a piece at a time, joined to runs, found in the VM's regions, and handed on
+ * region by region (donate.c, refill.c); ranges are runs already. What the guest says is never
+ * believed: what is no frame of the VM is counted and left alone. What its driver is told
+ * and tells is in driver.c.
  *
  * Failures: no memory for the bits of a region's frames leaves these frames the guest's,
- * and is returned when all other frames are done. When the driver goes, so does the
- * balloon: its frames are the guest's, as empty as they are.
+ * and is returned when all other frames are done.
  */
 #include "balloon.h"
 
@@ -23,10 +19,8 @@
 #include "donate.h"
 #include "frames.h"
 #include "refill.h"
-#include "sys/thread.h"
 
 #define PIECE	    512 /* frames handled at once */
-#define CAP	    65	/* percent */
 #define ROUND_UP(x) (((x) + OVC_PAGE - 1) & ~(OVC_PAGE - 1))
 
 /* ---- frames ---------------------------------------------------------------- */
@@ -85,12 +79,21 @@ static bool holds(const struct ovc_region *r, uint64_t gpa)
 	return gpa >= r->gpa && gpa - r->gpa < r->nr * OVC_PAGE;
 }
 
+/* The last that begins no later is the one, if any. */
 static struct ovc_region *find_frame(const struct ovc_vm *vm, uint32_t frame)
 {
-	for (unsigned i = 0; i < vm->nr_regions; i++)
-		if (holds(vm->regions[i], (uint64_t)frame * OVC_PAGE))
-			return vm->regions[i];
-	return NULL;
+	uint64_t gpa = (uint64_t)frame * OVC_PAGE;
+	unsigned lo = 0, hi = vm->nr_regions;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (vm->by_gpa[mid]->gpa <= gpa)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo && holds(vm->by_gpa[lo - 1], gpa) ? vm->by_gpa[lo - 1] : NULL;
 }
 
 /* Frames in a row, from frame[*at] on, that are of one region: as runs of it. */
@@ -216,100 +219,6 @@ int ovc_balloon_inflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 	return donation_failed("balloon_inflate", error, sum);
 }
 
-static bool has_addr(const struct ovc_region *r, const char *addr)
-{
-	return addr >= r->base && addr < ovc_page_addr(r, r->nr);
-}
-
-/* The region at addr, and where before `end` it, or what is none, ends. */
-static struct ovc_region *find_addr(struct ovc_vm *vm, const char *addr,
-				    const char **end)
-{
-	struct ovc_region *found = NULL;
-
-	ovc_control_lock(vm->host);
-	for (unsigned i = 0; i < vm->nr_regions && !found; i++) {
-		struct ovc_region *r = vm->regions[i];
-
-		if (has_addr(r, addr))
-			found = r;
-		else if (r->base > addr && r->base < *end)
-			*end = r->base;
-	}
-	ovc_control_unlock(vm->host);
-	return found;
-}
-
-static int report_section(struct section *s, struct ovc_donation *sum)
-{
-	int error = 0;
-
-	if (s->nr)
-		error = donate_runs(s->r, s->run, s->nr, OVC_REPORTED, sum);
-	s->nr = 0;
-	return error;
-}
-
-/* Whole pages from addr to end, in whatever regions they are: added to the section, which
- * is reported when they are of another region, or many. */
-static int report_range(struct ovc_vm *vm, const char *addr, const char *end,
-			struct section *s, struct ovc_donation *sum)
-{
-	int error = 0, e;
-
-	for (const char *next; addr < end; addr = next) {
-		struct ovc_region *r = s->r;
-		struct ovc_run run = { 0 };
-
-		next = end;
-		if (!r || !has_addr(r, addr))
-			r = find_addr(vm, addr, &next);
-		if (!r) {
-			sum->outside += (uint64_t)(next - addr) / OVC_PAGE;
-			continue;
-		}
-		if (ovc_page_addr(r, r->nr) < end)
-			next = ovc_page_addr(r, r->nr);
-		if (r != s->r || s->nr == PIECE) {
-			e = report_section(s, sum);
-			error = error ? error : e;
-			s->r = r;
-		}
-		run.idx = (uint64_t)(addr - r->base) / OVC_PAGE;
-		run.nr = (uint64_t)(next - addr) / OVC_PAGE;
-		s->run[s->nr++] = run;
-	}
-	return error;
-}
-
-int ovc_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
-		       size_t nr, struct ovc_donation *sum)
-{
-	struct section s;
-	int error = 0, e;
-
-	s.r = NULL;
-	s.nr = 0;
-	pthread_mutex_lock(&vm->pinning);
-	for (size_t i = 0; i < nr; i++) {
-		uintptr_t begin = (uintptr_t)ranges[i].addr;
-		uintptr_t end = begin + ranges[i].len;
-
-		/* The whole pages of it; one that wraps around has none. */
-		if (end < begin || begin > UINTPTR_MAX - OVC_PAGE)
-			continue;
-		begin = ROUND_UP(begin);
-		end &= ~(OVC_PAGE - 1);
-		e = report_range(vm, (const char *)begin, (const char *)end, &s,
-				 sum);
-		error = error ? error : e;
-	}
-	e = report_section(&s, sum);
-	pthread_mutex_unlock(&vm->pinning);
-	count_donation(vm, sum, &vm->balloon.reported);
-	return donation_failed("balloon_report", error ? error : e, sum);
-}
-
 /* ---- deflate ----------------------------------------------------------------- */
 
 /* Takes one run's frames out of the balloon, and fills them. */
@@ -350,6 +259,17 @@ static void deflate_piece(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 			deflate_run(s.r, &s.run[i], sum);
 }
 
+/* What the driver said that its balloon holds is of before. */
+static void count_deflation(struct ovc_vm *vm, const struct ovc_deflation *sum)
+{
+	struct ovc_vm_balloon *b = &vm->balloon;
+
+	atomic_fetch_add(&b->deflated, sum->taken);
+	atomic_fetch_add(&b->refused, sum->refused + sum->outside);
+	if (sum->taken)
+		atomic_store(&b->stale, true);
+}
+
 void ovc_balloon_deflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 			 struct ovc_deflation *sum)
 {
@@ -357,274 +277,156 @@ void ovc_balloon_deflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 		n = nr - at < PIECE ? nr - at : PIECE;
 		deflate_piece(vm, pfns + at, n, sum);
 	}
-	atomic_fetch_add(&vm->balloon.deflated, sum->taken);
-	atomic_fetch_add(&vm->balloon.refused, sum->refused + sum->outside);
+	count_deflation(vm, sum);
 }
 
-/* ---- the target --------------------------------------------------------------- */
+/* ---- ranges ------------------------------------------------------------------- */
 
-static uint64_t most(const struct ovc_vm *vm)
+/* What is done with the pages of ranges: a section at a time. */
+struct sorting {
+	struct ovc_vm *vm;
+	int (*fn)(struct section *s, void *sum);
+	void *sum;
+	uint64_t outside; /* pages */
+	int error;	  /* the first */
+	struct section s;
+};
+
+static void end_section(struct sorting *sort)
 {
-	return atomic_load(&vm->configured) * vm->balloon.cap / 100 * OVC_PAGE;
+	int error = sort->s.nr ? sort->fn(&sort->s, sort->sum) : 0;
+
+	sort->error = sort->error ? sort->error : error;
+	sort->s.nr = 0;
 }
 
-/* Needs the lock. */
-static void settle_target(struct ovc_vm *vm)
+static bool has_addr(const struct ovc_region *r, const char *addr)
 {
-	struct ovc_vm_balloon *b = &vm->balloon;
-	uint64_t target = b->wanted > b->asked ? b->wanted : b->asked;
-
-	if (target > most(vm))
-		target = most(vm);
-	target = b->driver ? target & ~(OVC_PAGE - 1) : 0;
-	if (atomic_exchange(&b->target, target) != target && b->fd >= 0)
-		ovc_notify_post(b->fd);
+	return addr >= r->base && addr < ovc_page_addr(r, r->nr);
 }
 
-void ovc_balloon_set_target(struct ovc_vm *vm, uint64_t bytes)
+/* The region at addr, and where before `end` it, or what is none, ends. */
+static struct ovc_region *find_addr(struct ovc_vm *vm, const char *addr,
+				    const char **end)
 {
-	struct ovc_vm_balloon *b = &vm->balloon;
+	struct ovc_region *found = NULL;
 
-	pthread_mutex_lock(&b->lock);
-	if (b->driver)
-		b->wanted = bytes;
-	settle_target(vm);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static int no_driver(const char *what, const struct ovc_vm *vm)
-{
-	return ovc_fail(-ENODEV,
-			"%s: the guest of %s has no balloon driver; say so "
-			"with ovc_vm_balloon_set() when it has",
-			what, vm->name);
-}
-
-int ovc_balloon_ask(struct ovc_vm *vm, uint64_t bytes)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-	uint64_t cap;
-	bool driver;
-
-	pthread_mutex_lock(&b->lock);
-	driver = b->driver;
-	cap = most(vm);
-	if (driver && bytes <= cap) {
-		b->asked = bytes;
-		settle_target(vm);
-	}
-	pthread_mutex_unlock(&b->lock);
-	if (!driver)
-		return no_driver("balloon_ask", vm);
-	if (bytes > cap)
-		return ovc_fail(-EINVAL,
-				"balloon_ask: %llu bytes are more than the "
-				"balloon's cap of %llu",
-				(unsigned long long)bytes,
-				(unsigned long long)cap);
-	return 0;
-}
-
-uint64_t ovc_balloon_target(struct ovc_vm *vm)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-	uint64_t target;
-
-	pthread_mutex_lock(&b->lock);
-	if (b->fd >= 0)
-		ovc_notify_clear(b->fd);
-	target = atomic_load(&b->target);
-	pthread_mutex_unlock(&b->lock);
-	return target;
-}
-
-int ovc_balloon_fd(struct ovc_vm *vm)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-	int fd;
-
-	pthread_mutex_lock(&b->lock);
-	if (b->fd < 0) {
-		b->fd = ovc_notify_create();
-		/* A target that was set before is news, too. */
-		if (b->fd >= 0 && atomic_load(&b->target))
-			ovc_notify_post(b->fd);
-	}
-	fd = b->fd;
-	pthread_mutex_unlock(&b->lock);
-	if (fd < 0)
-		return ovc_fail(fd, "balloon_fd: no eventfd: %s",
-				strerror(-fd));
-	return fd;
-}
-
-int ovc_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-	uint64_t held = atomic_load(&b->held) * OVC_PAGE, left;
-	bool driver, on_oom;
-
-	bytes = bytes < held ? ROUND_UP(bytes) : held;
-	left = held - bytes;
-	pthread_mutex_lock(&b->lock);
-	driver = b->driver;
-	on_oom = b->on_oom;
-	if (driver && on_oom) {
-		b->wanted = b->wanted < left ? b->wanted : left;
-		b->asked = b->asked < left ? b->asked : left;
-		settle_target(vm);
-	}
-	pthread_mutex_unlock(&b->lock);
-	if (!driver)
-		return no_driver("balloon_oom", vm);
-	if (!on_oom)
-		return ovc_fail(-ENOTSUP, "balloon_oom: deflate on OOM was "
-					  "not negotiated; see "
-					  "OVC_BALLOON_DEFLATE_ON_OOM");
-	*pages = bytes / OVC_PAGE;
-	return 0;
-}
-
-/* ---- the driver ----------------------------------------------------------------- */
-
-static void forget_guest(struct ovc_vm_balloon *b)
-{
-	for (size_t i = 0; i < OVC_BALLOON_S_NR; i++)
-		b->guest[i] = OVC_UNKNOWN;
-}
-
-void ovc_balloon_init(struct ovc_vm *vm)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-
-	pthread_mutex_init(&b->lock, NULL);
-	b->fd = -1;
-	b->cap = CAP;
-	forget_guest(b);
-}
-
-void ovc_balloon_end(struct ovc_vm *vm)
-{
-	ovc_fd_close(vm->balloon.fd);
-	pthread_mutex_destroy(&vm->balloon.lock);
-}
-
-void ovc_balloon_set(struct ovc_vm *vm, const struct ovc_balloon_options *o)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-
-	pthread_mutex_lock(&b->lock);
-	b->driver = o->flags & OVC_BALLOON_DRIVER;
-	b->on_oom = o->flags & OVC_BALLOON_DEFLATE_ON_OOM;
-	b->cap = o->cap ? o->cap : CAP;
-	if (!b->driver) {
-		b->wanted = b->asked = 0;
-		atomic_store(&b->reached, 0);
-		forget_guest(b);
-	}
-	settle_target(vm);
-	pthread_mutex_unlock(&b->lock);
-	if (o->flags & OVC_BALLOON_DRIVER)
-		return;
 	ovc_control_lock(vm->host);
-	for (unsigned i = 0; i < vm->nr_regions; i++)
-		ovc_frames_forget(vm->regions[i]);
-	ovc_control_unlock(vm->host);
-}
+	for (unsigned i = 0; i < vm->nr_regions && !found; i++) {
+		struct ovc_region *r = vm->regions[i];
 
-int ovc_balloon_reached(struct ovc_vm *vm, uint64_t bytes)
-{
-	struct ovc_vm_balloon *b = &vm->balloon;
-	bool driver;
-
-	pthread_mutex_lock(&b->lock);
-	driver = b->driver;
-	if (driver)
-		atomic_store(&b->reached, bytes);
-	pthread_mutex_unlock(&b->lock);
-	return driver ? 0 : no_driver("balloon_reached", vm);
-}
-
-/* ---- what the guest says of itself ------------------------------------------------ */
-
-static int check_guest(const uint64_t *guest)
-{
-	static const struct {
-		uint16_t tag;
-		const char *name;
-	} parts[] = {
-		{ OVC_BALLOON_S_MEMFREE, "free" },
-		{ OVC_BALLOON_S_AVAIL, "available" },
-		{ OVC_BALLOON_S_CACHES, "cached" },
-	};
-	uint64_t total = guest[OVC_BALLOON_S_MEMTOT];
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		uint64_t part = guest[parts[i].tag];
-
-		if (part != OVC_UNKNOWN && total != OVC_UNKNOWN && part > total)
-			return ovc_fail(-EINVAL,
-					"balloon_stats: the guest has %llu "
-					"bytes %s of %llu in all, which cannot "
-					"be; all of it is left out",
-					(unsigned long long)part, parts[i].name,
-					(unsigned long long)total);
+		if (has_addr(r, addr))
+			found = r;
+		else if (r->base > addr && r->base < *end)
+			*end = r->base;
 	}
+	ovc_control_unlock(vm->host);
+	if (found && ovc_page_addr(found, found->nr) < *end)
+		*end = ovc_page_addr(found, found->nr);
+	return found;
+}
+
+/* Whole pages from addr to end, in whatever regions they are. */
+static void sort_range(struct sorting *sort, const char *addr, const char *end)
+{
+	struct section *s = &sort->s;
+
+	for (const char *next; addr < end; addr = next) {
+		struct ovc_region *r = s->r;
+
+		next = end;
+		if (!r || !has_addr(r, addr))
+			r = find_addr(sort->vm, addr, &next);
+		else if (ovc_page_addr(r, r->nr) < end)
+			next = ovc_page_addr(r, r->nr);
+		if (!r) {
+			sort->outside += (uint64_t)(next - addr) / OVC_PAGE;
+			continue;
+		}
+		if (r != s->r || s->nr == PIECE)
+			end_section(sort);
+		s->r = r;
+		s->run[s->nr++] = (struct ovc_run){
+			.idx = (uint64_t)(addr - r->base) / OVC_PAGE,
+			.nr = (uint64_t)(next - addr) / OVC_PAGE,
+		};
+	}
+}
+
+static void sort_ranges(struct sorting *sort, const struct ovc_range *ranges,
+			size_t nr)
+{
+	sort->s.r = NULL;
+	sort->s.nr = 0;
+	for (size_t i = 0; i < nr; i++) {
+		uintptr_t begin = (uintptr_t)ranges[i].addr;
+		uintptr_t end = begin + ranges[i].len;
+
+		/* The whole pages of it; one that wraps around has none. */
+		if (end < begin || begin > UINTPTR_MAX - OVC_PAGE)
+			continue;
+		sort_range(sort, (const char *)ROUND_UP(begin),
+			   (const char *)(end & ~(OVC_PAGE - 1)));
+	}
+	end_section(sort);
+}
+
+static int report_section(struct section *s, void *sum)
+{
+	return donate_runs(s->r, s->run, s->nr, OVC_REPORTED, sum);
+}
+
+static int inflate_section(struct section *s, void *sum)
+{
+	return donate_runs(s->r, s->run, s->nr, OVC_BALLOONED, sum);
+}
+
+static int deflate_section(struct section *s, void *sum)
+{
+	for (size_t i = 0; i < s->nr; i++)
+		deflate_run(s->r, &s->run[i], sum);
 	return 0;
 }
 
-int ovc_balloon_guest_stats(struct ovc_vm *vm,
-			    const struct ovc_balloon_stat *stats, size_t nr)
+static int donate_ranges(struct ovc_vm *vm, const struct ovc_range *ranges,
+			 size_t nr, struct ovc_donation *sum,
+			 int (*fn)(struct section *s, void *sum))
 {
-	struct ovc_vm_balloon *b = &vm->balloon;
-	uint64_t guest[OVC_BALLOON_S_NR];
-	bool driver;
-	int error;
+	struct sorting sort = { .vm = vm, .fn = fn, .sum = sum };
 
-	pthread_mutex_lock(&b->lock);
-	driver = b->driver;
-	memcpy(guest, b->guest, sizeof(guest));
-	for (size_t i = 0; i < nr; i++)
-		if (stats[i].tag < OVC_BALLOON_S_NR)
-			guest[stats[i].tag] = stats[i].value;
-	error = driver ? check_guest(guest) : 0;
-	if (driver && !error)
-		memcpy(b->guest, guest, sizeof(guest));
-	pthread_mutex_unlock(&b->lock);
-	return driver ? error : no_driver("balloon_stats", vm);
+	pthread_mutex_lock(&vm->pinning);
+	sort_ranges(&sort, ranges, nr);
+	pthread_mutex_unlock(&vm->pinning);
+	sum->outside += sort.outside;
+	return sort.error;
 }
 
-void ovc_balloon_tell(struct ovc_vm *vm, struct ovc_policy_vm *to)
+int ovc_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
+		       size_t nr, struct ovc_donation *sum)
 {
-	struct ovc_vm_balloon *b = &vm->balloon;
+	int error = donate_ranges(vm, ranges, nr, sum, report_section);
 
-	pthread_mutex_lock(&b->lock);
-	to->flags |= b->driver ? OVC_POLICY_VM_BALLOON : 0;
-	to->ballooned = atomic_load(&b->held) * OVC_PAGE;
-	/* Its own: what the VMM asked for is no wish of the policy's, which would
-	 * keep it when the VMM has taken it back. */
-	to->balloon_target = b->wanted;
-	to->balloon_reached = atomic_load(&b->reached);
-	to->guest_free = b->guest[OVC_BALLOON_S_MEMFREE];
-	to->guest_available = b->guest[OVC_BALLOON_S_AVAIL];
-	to->guest_total = b->guest[OVC_BALLOON_S_MEMTOT];
-	pthread_mutex_unlock(&b->lock);
+	count_donation(vm, sum, &vm->balloon.reported);
+	return donation_failed("balloon_report", error, sum);
 }
 
-void ovc_balloon_fill_stats(struct ovc_vm *vm, struct ovc_vm_stats *s)
+int ovc_balloon_inflate_ranges(struct ovc_vm *vm,
+			       const struct ovc_range *ranges, size_t nr,
+			       struct ovc_donation *sum)
 {
-	struct ovc_vm_balloon *b = &vm->balloon;
+	int error = donate_ranges(vm, ranges, nr, sum, inflate_section);
 
-	s->ballooned = atomic_load(&b->held) * OVC_PAGE;
-	s->balloon_target = atomic_load(&b->target);
-	s->balloon_reached = atomic_load(&b->reached);
-	s->inflated_bytes = atomic_load(&b->inflated) * OVC_PAGE;
-	s->deflated_bytes = atomic_load(&b->deflated) * OVC_PAGE;
-	s->deflated_by_touch = atomic_load(&b->touched) * OVC_PAGE;
-	s->reported_bytes = atomic_load(&b->reported) * OVC_PAGE;
-	s->balloon_refused = atomic_load(&b->refused);
-	s->huge_broken = atomic_load(&b->huge);
-	pthread_mutex_lock(&b->lock);
-	memcpy(s->guest, b->guest, sizeof(b->guest));
-	pthread_mutex_unlock(&b->lock);
+	count_donation(vm, sum, &vm->balloon.inflated);
+	return donation_failed("balloon_inflate_ranges", error, sum);
+}
+
+void ovc_balloon_deflate_ranges(struct ovc_vm *vm,
+				const struct ovc_range *ranges, size_t nr,
+				struct ovc_deflation *sum)
+{
+	struct sorting sort = { .vm = vm, .fn = deflate_section, .sum = sum };
+
+	sort_ranges(&sort, ranges, nr);
+	sum->outside += sort.outside;
+	count_deflation(vm, sum);
 }

@@ -17,6 +17,12 @@ void ovc_balloon_set(struct ovc_vm *vm, const struct ovc_balloon_options *o);
 
 int ovc_balloon_inflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 			struct ovc_donation *result);
+int ovc_balloon_inflate_ranges(struct ovc_vm *vm,
+			       const struct ovc_range *ranges, size_t nr,
+			       struct ovc_donation *result);
+void ovc_balloon_deflate_ranges(struct ovc_vm *vm,
+				const struct ovc_range *ranges, size_t nr,
+				struct ovc_deflation *result);
 int ovc_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
 		       size_t nr, struct ovc_donation *result);
 void ovc_balloon_deflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,

@@ -120,22 +120,14 @@ int ovc_domain_cover(struct ovc_host *host, struct ovc_domain *d,
 bool ovc_domain_find(const struct ovc_host *host, const struct ovc_domain *d,
 		     uint64_t number, struct ovc_region **rp, uint64_t *idx)
 {
-	for (unsigned i = 0; i < host->end; i++) {
-		const struct ovc_vm *vm = host->vms[i];
+	struct ovc_region *r =
+		ovc_map_find_number(atomic_load(&host->map), number);
 
-		if (!vm || (d && vm->domain != d))
-			continue;
-		for (unsigned k = 0; k < vm->nr_regions; k++) {
-			struct ovc_region *r = vm->regions[k];
-
-			if (number - r->number >= r->nr)
-				continue;
-			*rp = r;
-			*idx = number - r->number;
-			return true;
-		}
-	}
-	return false;
+	if (!r || (d && r->vm->domain != d))
+		return false;
+	*rp = r;
+	*idx = number - r->number;
+	return true;
 }
 
 void ovc_domain_unref(struct ovc_vm *vm, uint64_t page)

@@ -96,7 +96,7 @@
 #define OVC_PAGE	 ((size_t)OVC_PAGE_SIZE)
 #define OVC_CHUNK	 64   /* pages that the clock's hand looks at at once */
 #define OVC_MAX_VMS	 1000 /* a host */
-#define OVC_MAX_REGIONS	 100  /* a VM */
+#define OVC_MAX_REGIONS	 512  /* a VM */
 #define OVC_MAX_FAULTERS 64   /* a host */
 #define OVC_LEFTOVER_MAX 1024 /* frames left in the ring by put_back */
 #define OVC_NO_SLOT	 UINT64_MAX /* of a ring entry */
@@ -168,8 +168,9 @@ struct ovc_vm_balloon {
 	uint32_t cap;		/* percent of the VM's memory */
 	uint64_t wanted, asked; /* bytes: by the policy, by the VMM */
 	int fd;			/* eventfd: the target changed; -1: none yet */
-	uint64_t guest[OVC_BALLOON_S_NR]; /* as its guest says, or unknown */
-	_Atomic uint64_t target, reached; /* bytes */
+	uint64_t guest[OVC_BALLOON_S_ALL]; /* as its guest says, or unknown */
+	_Atomic uint64_t target, reached;  /* bytes */
+	_Atomic bool stale; /* there was a deflation since `reached` was said */
 	/* pages: now; all in all */
 	_Atomic uint64_t held;
 	_Atomic uint64_t inflated, deflated, touched, reported, refused;
@@ -206,8 +207,10 @@ struct ovc_vm {
 	_Atomic bool throttled;
 	uint64_t goal, told_swap_in;
 	uint64_t writing; /* pages on their way to swap; with control */
-	struct ovc_sample *sample; /* with control */
-	struct ovc_region *regions[OVC_MAX_REGIONS];
+	struct ovc_sample *sample;   /* with control */
+	struct ovc_region **regions; /* room_regions of them */
+	struct ovc_region **by_gpa;  /* the same, rising; OVC_GPA_NONE last */
+	unsigned room_regions;
 	unsigned nr_regions, hand;
 	_Atomic uint64_t configured; /* pages; set with control */
 	_Atomic uint64_t resident, staged, swapped, poisoned,
@@ -273,9 +276,10 @@ struct ovc_hold {
 	_Atomic uint64_t slot;
 };
 
-/* The sorted table of regions that fault threads search. */
+/* The regions of a host by address, which fault threads search, and, behind these, by
+ * number, for who looks for equal pages. */
 struct ovc_map {
-	size_t nr;
+	size_t nr, room;
 	struct ovc_region *regions[];
 };
 
@@ -428,6 +432,10 @@ void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region);
 /* The region that holds an address; NULL if none. Fault threads within a step,
  * others with control. */
 struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr);
+
+/* The region that has a page of that number; NULL if none. With control. */
+struct ovc_region *ovc_map_find_number(const struct ovc_map *map,
+				       uint64_t number);
 
 /* Charges nr pages against the budget and the VM's limit. */
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr);

@@ -685,6 +685,38 @@ int ovc_vm_balloon_inflate(struct ovc_vm *vm, const uint32_t *pfns, size_t nr,
 	return error;
 }
 
+int ovc_vm_balloon_inflate_ranges(struct ovc_vm *vm,
+				  const struct ovc_range *ranges, size_t nr,
+				  struct ovc_donation *result)
+{
+	struct ovc_donation d = { 0 };
+	int error = check_result("balloon_inflate_ranges", vm, ranges, nr,
+				 result, LEAST(ovc_donation, given));
+
+	if (error)
+		return error;
+	error = ovc_balloon_inflate_ranges(vm, ranges, nr, &d);
+	if (result)
+		give(result, &d, sizeof(d));
+	return error;
+}
+
+int ovc_vm_balloon_deflate_ranges(struct ovc_vm *vm,
+				  const struct ovc_range *ranges, size_t nr,
+				  struct ovc_deflation *result)
+{
+	struct ovc_deflation d = { 0 };
+	int error = check_result("balloon_deflate_ranges", vm, ranges, nr,
+				 result, LEAST(ovc_deflation, taken));
+
+	if (error)
+		return error;
+	ovc_balloon_deflate_ranges(vm, ranges, nr, &d);
+	if (result)
+		give(result, &d, sizeof(d));
+	return 0;
+}
+
 int ovc_vm_balloon_report(struct ovc_vm *vm, const struct ovc_range *ranges,
 			  size_t nr, struct ovc_donation *result)
 {

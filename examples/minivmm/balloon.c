@@ -127,7 +127,7 @@ static void deflate(struct vcpu *vcpu, const struct balloon_buffer *b)
 
 static void statistics(struct vcpu *vcpu, const struct balloon_buffer *b)
 {
-	struct ovc_balloon_stat stat[OVC_BALLOON_S_NR];
+	struct ovc_balloon_stat stat[OVC_BALLOON_S_ALL];
 	struct vm *vm = vcpu->vm;
 	unsigned i, j, nr = 0;
 
@@ -135,7 +135,7 @@ static void statistics(struct vcpu *vcpu, const struct balloon_buffer *b)
 	for (i = 0; i < b->nr && i < BALLOON_STATS; i++) {
 		uint64_t tag = b->statistic[i].tag;
 
-		if (tag >= OVC_BALLOON_S_NR)
+		if (tag >= OVC_BALLOON_S_ALL)
 			continue;
 		vcpu->statistic[tag] = b->statistic[i].value;
 		stat[nr].tag = (uint16_t)tag;

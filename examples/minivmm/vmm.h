@@ -42,7 +42,7 @@ struct vcpu {
 	struct report report; /* the last one, for main, under vm->lock */
 	bool driver;	      /* its part of the balloon; all under vm->lock */
 	uint32_t actual;      /* frames that it says are in it */
-	uint64_t statistic[OVC_BALLOON_S_NR];
+	uint64_t statistic[OVC_BALLOON_S_ALL];
 };
 
 struct vm {

@@ -214,8 +214,24 @@ Test(balloon, a_bad_argument_of_each_call_is_refused)
 		     "vm");
 	expect_error("stats", ovc_vm_balloon_stats(w.vm, NULL, 1), -EINVAL,
 		     "list");
-	expect_error("stats", ovc_vm_balloon_stats(w.vm, &stat, 1), -ENODEV,
-		     "driver");
+	expect_error("inflate",
+		     ovc_vm_balloon_inflate_ranges(NULL, &range, 1, NULL),
+		     -EINVAL, "vm");
+	expect_error("inflate",
+		     ovc_vm_balloon_inflate_ranges(w.vm, NULL, 1, NULL),
+		     -EINVAL, "list");
+	expect_error("inflate",
+		     ovc_vm_balloon_inflate_ranges(w.vm, &range, 1, &small),
+		     -EINVAL, "size");
+	expect_error("deflate",
+		     ovc_vm_balloon_deflate_ranges(NULL, &range, 1, NULL),
+		     -EINVAL, "vm");
+	expect_error("deflate",
+		     ovc_vm_balloon_deflate_ranges(w.vm, NULL, 1, NULL),
+		     -EINVAL, "list");
+	expect_error("deflate",
+		     ovc_vm_balloon_deflate_ranges(w.vm, &range, 1, &little),
+		     -EINVAL, "size");
 	expect_error("oom", ovc_vm_balloon_oom(NULL, 1, &n), -EINVAL, "vm");
 	expect_error("oom", ovc_vm_balloon_oom(w.vm, 1, NULL), -EINVAL,
 		     "pages");
@@ -1058,12 +1074,9 @@ Test(balloon, a_guest_out_of_memory_lowers_the_target_at_once)
 Test(balloon, what_the_guest_says_is_kept_unless_it_cannot_be)
 {
 	struct ovc_balloon_stat stats[] = {
-		{ OVC_BALLOON_S_MEMFREE, 10 },
-		{ OVC_BALLOON_S_MEMTOT, 100 },
-		{ OVC_BALLOON_S_SWAP_IN, 1 },
-		{ OVC_BALLOON_S_HTLB_PGFAIL, 2 },
-		{ 10, 77 },
-		{ UINT16_MAX, 78 },
+		{ OVC_BALLOON_S_MEMFREE, 10 }, { OVC_BALLOON_S_MEMTOT, 100 },
+		{ OVC_BALLOON_S_SWAP_IN, 1 },  { OVC_BALLOON_S_HTLB_PGFAIL, 2 },
+		{ OVC_BALLOON_S_ALL, 77 },     { UINT16_MAX, 78 },
 		{ OVC_BALLOON_S_AVAIL, 100 },
 	};
 	struct ovc_balloon_stat bad[] = { { OVC_BALLOON_S_SWAP_IN, 9 },
@@ -1104,6 +1117,235 @@ Test(balloon, what_the_guest_says_is_kept_unless_it_cannot_be)
 	cr_assert_eq(vm_stats(&w).balloon_reached, 0);
 	cr_assert_eq(vm_stats(&w).guest[OVC_BALLOON_S_SWAP_IN], OVC_UNKNOWN);
 	world_close(&w, 0);
+}
+
+/* As Linux 6.12 sends them: sixteen, and not in the order of their numbers. */
+Test(balloon, all_sixteen_statistics_are_taken_in_any_order)
+{
+	static const uint16_t order[] = { 0,  1,  2, 3, 10, 11, 12, 13,
+					  14, 15, 8, 9, 4,  5,	6,  7 };
+	struct ovc_balloon_stat stats[OVC_BALLOON_S_ALL];
+	struct ovc_vm_stats s;
+	struct world w;
+
+	world_open(&w, (struct plan){ 0 });
+	set_driver(&w, OVC_BALLOON_DRIVER, 0);
+	s = vm_stats(&w);
+	for (unsigned i = 0; i < OVC_BALLOON_S_ALL; i++)
+		cr_assert_eq(OVC_VM_STATS_GUEST(&s, i), OVC_UNKNOWN);
+	for (unsigned i = 0; i < OVC_BALLOON_S_ALL; i++)
+		stats[i] =
+			(struct ovc_balloon_stat){ order[i], 100 + order[i] };
+	stats[13].value = 1000; /* in all */
+	cr_assert_eq(ovc_vm_balloon_stats(w.vm, stats, OVC_BALLOON_S_ALL), 0,
+		     "%s", ovc_error());
+	s = vm_stats(&w);
+	for (unsigned i = 0; i < OVC_BALLOON_S_ALL; i++)
+		cr_assert_eq(OVC_VM_STATS_GUEST(&s, i),
+			     i == OVC_BALLOON_S_MEMTOT ? 1000 : 100 + i,
+			     "tag %u", i);
+	cr_assert_eq(s.guest_more[OVC_BALLOON_S_OOM_KILL - OVC_BALLOON_S_NR],
+		     110);
+	set_driver(&w, 0, 0);
+	s = vm_stats(&w);
+	for (unsigned i = 0; i < OVC_BALLOON_S_ALL; i++)
+		cr_assert_eq(OVC_VM_STATS_GUEST(&s, i), OVC_UNKNOWN);
+	world_close(&w, 0);
+}
+
+/* A driver's first buffer comes before it says that it is ready. */
+Test(balloon, statistics_that_come_before_the_driver_are_kept)
+{
+	struct ovc_balloon_stat stats[] = { { OVC_BALLOON_S_MEMFREE, 10 },
+					    { OVC_BALLOON_S_MEMTOT, 100 } };
+	struct world w;
+
+	world_open(&w, (struct plan){ 0 });
+	cr_assert_eq(ovc_vm_balloon_stats(w.vm, stats, 2), 0, "%s",
+		     ovc_error());
+	cr_assert_eq(vm_stats(&w).guest[OVC_BALLOON_S_MEMFREE], 10);
+	set_driver(&w, OVC_BALLOON_DRIVER, 0);
+	cr_assert_eq(vm_stats(&w).guest[OVC_BALLOON_S_MEMFREE], 10);
+	set_driver(&w, 0, 0);
+	cr_assert_eq(vm_stats(&w).guest[OVC_BALLOON_S_MEMFREE], OVC_UNKNOWN);
+	world_close(&w, 0);
+}
+
+/* ---- by address ---------------------------------------------------------------- */
+
+ParameterizedTestParameters(balloon, ranges_are_counted_as_frames_are)
+{
+	way_params();
+}
+
+ParameterizedTest(struct balloon_way *b, balloon,
+		  ranges_are_counted_as_frames_are)
+{
+	struct ovc_region_options o = { .size = sizeof(o),
+					.len = 32 * PAGE,
+					.gpa = OVC_GPA_NONE };
+	struct ovc_donation d = { .size = sizeof(d) };
+	struct ovc_deflation back = { .size = sizeof(back) };
+	struct ovc_range range[4];
+	struct world w;
+	char *mem, *none;
+	int fd;
+
+	open_full(&w, b);
+	o.addr = mem = map_memory(b->way.kind, o.len, &o.memfd);
+	none = map_memory(ANON, 8 * PAGE, &fd);
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	fill_pages(mem, 0, 32, 2);
+	fill_pages(none, 0, 8, 3);
+	/* Only whole pages count; another region; memory that is nobody's. */
+	range[0] = (struct ovc_range){ w.mem + 8 * PAGE - 1, 4 * PAGE + 2 };
+	range[1] = (struct ovc_range){ mem, 32 * PAGE };
+	range[2] = (struct ovc_range){ none, 8 * PAGE };
+	range[3] = (struct ovc_range){ w.mem + 10 * PAGE, 4 * PAGE };
+	cr_assert_eq(ovc_vm_balloon_inflate_ranges(w.vm, range, 4, &d), 0, "%s",
+		     ovc_error());
+	cr_assert_eq(d.given, 4 + 32 + 2, "%s: %u", name_of(b),
+		     (unsigned)d.given);
+	cr_assert_eq(d.again, 2);
+	cr_assert_eq(d.outside, 8);
+	cr_assert_eq(vm_stats(&w).ballooned, 38 * PAGE);
+	cr_assert_eq(vm_stats(&w).inflated_bytes, 38 * PAGE);
+	cr_assert_eq(vm_stats(&w).balloon_refused, 8);
+	cr_assert_eq(check_pages(none, 0, 8, 3), -1);
+	cr_assert_eq(check_pages(w.mem, 0, 8, 1), -1);
+	cr_assert_eq(check_pages(w.mem, 14, PAGES - 14, 1), -1);
+	/* Taken back by number or by address, as it comes. */
+	cr_assert_eq(deflate(&w, (uint32_t[]){ FRAME(8), FRAME(9) }, 2).taken,
+		     2);
+	range[0] = (struct ovc_range){ w.mem + 8 * PAGE, 6 * PAGE };
+	cr_assert_eq(ovc_vm_balloon_deflate_ranges(w.vm, range, 3, &back), 0);
+	cr_assert_eq(back.taken, 4 + 32);
+	cr_assert_eq(back.refused, 2);
+	cr_assert_eq(back.outside, 8);
+	cr_assert_eq(vm_stats(&w).ballooned, 0);
+	cr_assert_eq(vm_stats(&w).deflated_bytes, 38 * PAGE);
+	expect_zero(&w, 8, 6);
+	for (size_t i = 0; i < 32; i++)
+		cr_assert(is_zero(mem + i * PAGE));
+	world_close(&w, 0);
+}
+
+Test(balloon, a_pinned_page_of_a_range_stays)
+{
+	struct balloon_way b = { both_kinds[0], true };
+	struct ovc_donation d = { .size = sizeof(d) };
+	struct ovc_range range;
+	struct world w;
+
+	open_full(&w, &b);
+	cr_assert_eq(ovc_vm_pin(w.vm, w.mem + 3 * PAGE, PAGE), 0);
+	range = (struct ovc_range){ w.mem, 8 * PAGE };
+	cr_assert_eq(ovc_vm_balloon_inflate_ranges(w.vm, &range, 1, &d), 0);
+	cr_assert_eq(d.given, 7);
+	cr_assert_eq(d.pinned, 1);
+	cr_assert_eq(check_pages(w.mem, 3, 1, 1), -1);
+	cr_assert_eq(ovc_vm_unpin(w.vm, w.mem + 3 * PAGE, PAGE), 0);
+	world_close(&w, 0);
+}
+
+/* page_reporting_order=0: each free page by itself. */
+ParameterizedTestParameters(balloon, reports_of_single_pages_are_taken)
+{
+	way_params();
+}
+
+ParameterizedTest(struct balloon_way *b, balloon,
+		  reports_of_single_pages_are_taken)
+{
+	struct ovc_donation d = { .size = sizeof(d) };
+	struct ovc_range range[32];
+	struct world w;
+
+	open_full(&w, b);
+	for (size_t i = 0; i < 32; i++)
+		range[i] =
+			(struct ovc_range){ w.mem + (2 * i + 1) * PAGE, PAGE };
+	cr_assert_eq(ovc_vm_balloon_report(w.vm, range, 32, &d), 0);
+	cr_assert_eq(d.given, 32);
+	cr_assert_eq(vm_stats(&w).reported_bytes, 32 * PAGE);
+	cr_assert_eq(vm_stats(&w).ballooned, 0);
+	for (uint64_t i = 0; i < 64; i++)
+		cr_assert_eq(is_zero(w.mem + i * PAGE), i % 2, "page %u",
+			     (unsigned)i);
+	world_close(&w, 0);
+}
+
+/* ---- a driver that goes ---------------------------------------------------------- */
+
+struct told {
+	_Atomic uint64_t reached, ballooned;
+	_Atomic unsigned decisions;
+};
+
+static void note_told(const struct ovc_policy_snapshot *s,
+		      const struct ovc_policy_decision *d, void *opaque)
+{
+	struct told *told = opaque;
+
+	(void)d;
+	if (s->nr_vms != 1)
+		return;
+	atomic_store(&told->reached, s->vms[0].balloon_reached);
+	atomic_store(&told->ballooned, s->vms[0].ballooned);
+	atomic_fetch_add(&told->decisions, 1);
+}
+
+static void next_decision(struct told *told)
+{
+	unsigned was = atomic_load(&told->decisions);
+
+	for (int i = 0; i < 4000 && atomic_load(&told->decisions) < was + 2;
+	     i++)
+		usleep(5000);
+	cr_assert_geq(atomic_load(&told->decisions), was + 2);
+}
+
+/* Unbound or suspended, it deflates all, and says so at the end. What it said before
+ * is no lie meanwhile. */
+Test(balloon, what_a_driver_said_before_a_deflation_is_not_held_against_it)
+{
+	struct told told = { 0 };
+	struct ovc_host_options h = { .size = sizeof(h),
+				      .budget = 16 * MIB,
+				      .share = OVC_SHARE_NEVER,
+				      .policy_period = 10,
+				      .policy_trace = note_told,
+				      .opaque = &told };
+	struct ovc_balloon_options driver = { .size = sizeof(driver),
+					      .flags = OVC_BALLOON_DRIVER };
+	struct ovc_region_options r = { .size = sizeof(r), .len = 32 * MIB };
+	struct ovc_host *host;
+	struct ovc_vm *vm;
+	uint32_t pfns[256];
+
+	need_userfaultfd();
+	for (uint32_t i = 0; i < 256; i++)
+		pfns[i] = i;
+	r.addr = map_memory(ANON, r.len, &r.memfd);
+	cr_assert_eq(ovc_host_create(&h, &host), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_create(host, NULL, &vm), 0);
+	cr_assert_eq(ovc_vm_add_region(vm, &r), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_balloon_set(vm, &driver), 0);
+	cr_assert_eq(ovc_vm_balloon_inflate(vm, pfns, 256, NULL), 0);
+	cr_assert_eq(ovc_vm_balloon_reached(vm, 256 * PAGE), 0);
+	next_decision(&told);
+	cr_assert_eq(atomic_load(&told.reached), 256 * PAGE);
+	cr_assert_eq(ovc_vm_balloon_deflate(vm, pfns, 128, NULL), 0);
+	next_decision(&told);
+	cr_assert_eq(atomic_load(&told.ballooned), 128 * PAGE);
+	cr_assert_eq(atomic_load(&told.reached), OVC_POLICY_UNKNOWN);
+	cr_assert_eq(ovc_vm_balloon_deflate(vm, pfns + 128, 128, NULL), 0);
+	cr_assert_eq(ovc_vm_balloon_reached(vm, 0), 0);
+	next_decision(&told);
+	cr_assert_eq(atomic_load(&told.reached), 0);
+	cr_assert_eq(atomic_load(&told.ballooned), 0);
+	ovc_vm_destroy(&vm, OVC_THROW_AWAY);
+	ovc_host_destroy(&host);
 }
 
 Test(balloon, a_driver_that_goes_empties_the_balloon)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How much of everything a host takes: 1,000 VMs, 100 regions a VM, 1 TiB a
+ * How much of everything a host takes: 1,000 VMs, 512 regions a VM, 1 TiB a
  * region, 64 fault threads; and what one more is told.
  */
 #include <sys/mman.h>
@@ -27,20 +27,22 @@ Test(limits, a_host_takes_1000_vms_and_no_more)
 	world_close(&w, 0);
 }
 
-ParameterizedTestParameters(limits, a_vm_takes_100_regions_and_no_more)
+ParameterizedTestParameters(limits, a_vm_takes_512_regions_and_no_more)
 {
 	return cr_make_param_array(struct way, both_kinds, 2);
 }
 
-ParameterizedTest(struct way *way, limits, a_vm_takes_100_regions_and_no_more)
+ParameterizedTest(struct way *way, limits, a_vm_takes_512_regions_and_no_more)
 {
 	struct ovc_region_options o = { .size = sizeof(o), .len = 16 * PAGE };
-	char *at[100];
+	struct ovc_donation d = { .size = sizeof(d) };
+	uint32_t pfns[512];
+	char *at[512];
 	struct world w;
 
 	world_open(&w, (struct plan){ .way = *way, .len = 16 * PAGE });
 	at[0] = w.mem;
-	for (int i = 1; i < 100; i++) {
+	for (int i = 1; i < 512; i++) {
 		o.addr = at[i] = map_memory(way->kind, o.len, &o.memfd);
 		o.gpa = (unsigned)i * o.len;
 		cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%d: %s", i,
@@ -48,14 +50,24 @@ ParameterizedTest(struct way *way, limits, a_vm_takes_100_regions_and_no_more)
 	}
 	o.addr = map_memory(way->kind, o.len, &o.memfd);
 	o.gpa = OVC_GPA_NONE;
-	expect_error("add", ovc_vm_add_region(w.vm, &o), -ENOSPC, "100");
-	cr_assert_eq(vm_stats(&w).regions, 100);
-	for (int i = 0; i < 100; i++) {
+	expect_error("add", ovc_vm_add_region(w.vm, &o), -ENOSPC, "512");
+	cr_assert_eq(vm_stats(&w).regions, 512);
+	for (int i = 0; i < 512; i++) {
 		fill_pages(at[i], 0, 16, (unsigned)i);
 		cr_assert_eq(ovc_vm_reclaim(w.vm, at[i], o.len), 0);
 	}
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 512; i++)
 		cr_assert_eq(check_pages(at[i], 0, 16, (unsigned)i), -1);
+	/* Each is found by its frames, whatever came and went. */
+	for (int i = 511; i > 0; i -= 2)
+		cr_assert_eq(ovc_vm_remove_region(w.vm, at[i], 0), 0);
+	for (unsigned i = 0; i < 512; i++)
+		pfns[i] = i ? i * 16 + 3 : (uint32_t)(WORLD_GPA / PAGE) + 3;
+	cr_assert_eq(ovc_vm_balloon_inflate(w.vm, pfns, 512, &d), 0);
+	cr_assert_eq(d.given, 256);
+	cr_assert_eq(d.outside, 256);
+	for (int i = 0; i < 512; i++)
+		cr_assert_eq(is_zero(at[i] + 3 * PAGE), !(i % 2), "%d", i);
 	world_close(&w, 0);
 }
 

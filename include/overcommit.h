@@ -579,7 +579,9 @@ int ovc_host_create(const struct ovc_host_options *options,
 
 /*
  * Destroys the host and, first, each of its VMs as ovc_vm_destroy() with no
- * flags does. Events that wait are told to the event function, which is waited for.
+ * flags does; but nothing is pushed out any more, and what came back counts until the
+ * end, so that all of them together get no more than the budget. Who wants all of it back
+ * raises the budget first; who wants none destroys the VMs with OVC_THROW_AWAY. Events that wait are told to the event function, which is waited for.
  * Sets *hostp to NULL. NULL and a pointer to NULL are accepted. From inside of the event
  * function it does nothing: ovc_error() says so, and *hostp stays.
  * [control]
@@ -631,9 +633,13 @@ int ovc_host_fd(struct ovc_host *host);
 
 /*
  * Dispatch mode: does what is ready (faults, reads, reclaim), without
- * blocking. The thread that calls it must not touch guest memory.
+ * blocking. The thread that calls it must not touch guest memory. It is made by one
+ * thread, beside any other call but ovc_host_destroy(): range calls and [control] calls
+ * of other threads wait until it has done their work; made by that thread itself, they do
+ * it. Before the first call that is the thread which created the host. Another one that
+ * calls it takes its place; what the earlier one began to read or write may take until
+ * that one runs.
  *  -EINVAL  the host has threads of its own
- * [control]
  */
 int ovc_host_dispatch(struct ovc_host *host);
 
@@ -866,7 +872,10 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 
 /*
  * Removes all regions as ovc_vm_remove_region() does, wipes and gives up the swap
- * file and frees the VM; sets *vmp to NULL. No call on the VM may be under way. An event
+ * file and frees the VM; sets *vmp to NULL. What the budget has no room for, or what
+ * cannot be read, is poisoned, and logged: it never reads as zero. (The VM's own limit
+ * ends with it.) A disk that does not answer is waited for as with OVC_THROW_AWAY there;
+ * its file is then wiped when it does. No call on the VM may be under way. An event
  * function that is being told of this VM is waited for, unless it is the one who
  * destroys; later events have no handle of it.
  * NULL and a pointer to NULL are accepted. [control]
@@ -942,13 +951,22 @@ int ovc_vm_add_region(struct ovc_vm *vm,
 
 /*
  * Removes the region that begins at addr. All of its pages are brought back
- * into memory first, whatever the budget, unless flags has OVC_THROW_AWAY;
- * pages that cannot be read back stay poisoned. No range call on it may be under
- * way.
- *  -EINVAL  no region begins there
- *  -EIO     removed, but some pages were lost
- *  -EFAULT  removed, but some of it was not mapped any more, or something else
- *           was: ovc_error() says from where to where
+ * into memory first, for which others are reclaimed, unless flags has OVC_THROW_AWAY;
+ * pages that cannot be read back stay poisoned. Its guests, and others, run meanwhile.
+ * No range call on it may be under way.
+ *
+ * It waits for memory, and for the VM's disk, as long as pages come back, and half a
+ * minute longer. With OVC_THROW_AWAY it waits a few seconds for a disk that does not
+ * answer; what is under way then keeps the frames and the file, which count, until it
+ * does.
+ *  -EINVAL     no region begins there
+ *  -EIO        removed, but some pages were lost
+ *  -ENOMEM     its pages do not fit into the budget, or the VM's limit, beside what cannot
+ *              be taken from VMs (pinned, guaranteed, without swap): ovc_error() says how
+ *              much is missing; nothing is changed
+ *  -ETIMEDOUT  for half a minute no page came back; it is still a region
+ *  -EFAULT     removed, but some of it was not mapped any more, or something else
+ *              was: ovc_error() says from where to where
  * [control]
  */
 int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags);

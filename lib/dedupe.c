@@ -16,12 +16,13 @@
  * the last pages that were written, by all VMs with sharing.
  *
  * A touch of the page meanwhile puts it back, as ever. A touch of the borrowed one waits
- * for the read, and reads again. On stop, and before a region goes, what is under way is
- * waited for.
+ * for the read, and reads again. A region that goes is freed when what is under way of it
+ * is done.
  */
 #include <string.h>
 
 #include "domain.h"
+#include "donate.h"
 #include "meta.h"
 #include "pager.h"
 #include "policy/hints.h"
@@ -157,6 +158,7 @@ static struct check *check_for(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 	new->io->check = true;
 	new->io->since = ovc_now_ns();
 	new->io->vm = (struct ovc_vm *)(uintptr_t)vm;
+	new->io->vm->ios++;
 	new->open = true;
 	new->nr = 0;
 	return new;
@@ -179,6 +181,7 @@ bool ovc_dedupe_try(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
 		return false;
 	}
 	c->item[c->nr++] = item;
+	atomic_fetch_add(&item.other->ios, 1);
 	e->busy = 1;
 	rc->writing++;
 	return true;
@@ -236,6 +239,7 @@ static void item_done(struct ovc_reclaim *rc, const struct item *c,
 		      const char *bytes)
 {
 	uint64_t w = atomic_load(&c->e->region->words[c->e->idx]);
+	bool busy;
 
 	c->e->busy = 0;
 	rc->writing--;
@@ -244,6 +248,9 @@ static void item_done(struct ovc_reclaim *rc, const struct item *c,
 	    (!bytes || !settle(rc, c, bytes)))
 		ovc_settle_write(rc, c->e, c->pos, c->sum);
 	ovc_pager_end(c->other, c->idx, OVC_EV_READ_CANCEL, c->slot);
+	if (atomic_load(&c->other->gone))
+		ovc_drop_begin(c->other, c->idx, &busy);
+	atomic_fetch_sub(&c->other->ios, 1);
 }
 
 void ovc_dedupe_done(struct ovc_reclaim *rc, struct ovc_write *io, int result)
@@ -259,22 +266,4 @@ void ovc_dedupe_done(struct ovc_reclaim *rc, struct ovc_write *io, int result)
 				  buffer_of(d, c) + i * OVC_PAGE :
 				  NULL);
 	c->io = NULL;
-}
-
-static bool is_busy(const struct ovc_dedupe *d)
-{
-	for (unsigned i = 0; d && i < CHECKS; i++)
-		if (d->check[i].io)
-			return true;
-	return false;
-}
-
-void ovc_dedupe_drain(struct ovc_reclaim *rc)
-{
-	while (is_busy(rc->dedupe)) {
-		ovc_dedupe_flush(rc);
-		ovc_ring_submit(rc->ring);
-		ovc_ring_wait(rc->ring, 10);
-		ovc_settle_reap(rc);
-	}
 }

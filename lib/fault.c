@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "donate.h"
 #include "internal.h"
 #include "memory/memory.h"
 #include "meta.h"
@@ -149,6 +150,7 @@ static bool queue_read(struct ovc_faulter *f, const struct ovc_arrival *a,
 		f->nr_free += got;
 		return false;
 	}
+	atomic_fetch_add(&a->region->ios, 1);
 	f->queued = true;
 	return true;
 }
@@ -426,7 +428,7 @@ static bool hold_back(struct ovc_faulter *f, const struct read_io *q)
 {
 	uint64_t k = q->hold - q->a.idx, h = free_hold(f);
 
-	return h != NONE &&
+	return h != NONE && !atomic_load(&q->a.region->leaving) &&
 	       ovc_pager_hold(q->a.region, q->hold, q->a.slot + k,
 			      q->a.bytes + k * OVC_PAGE, (unsigned)h);
 }
@@ -481,6 +483,16 @@ static void failed(struct ovc_faulter *f, struct read_io *q, int error)
 	}
 }
 
+/* The region is out, and its memory the VMM's: nothing is filled. */
+static void forsake(const struct ovc_arrival *a)
+{
+	bool busy;
+
+	unread(a);
+	for (uint64_t i = a->idx; i < a->idx + a->nr; i++)
+		ovc_drop_begin(a->region, i, &busy);
+}
+
 static unsigned reap(struct ovc_faulter *f)
 {
 	struct ovc_ring_done done[BATCH];
@@ -490,7 +502,10 @@ static unsigned reap(struct ovc_faulter *f)
 		struct read_io *q = &f->ios[done[i].user];
 		struct read_io copy = *q;
 
-		if (done[i].result == (int)q->iov.iov_len) {
+		if (atomic_load(&q->a.region->gone)) {
+			release(f, q);
+			forsake(&copy.a);
+		} else if (done[i].result == (int)q->iov.iov_len) {
 			arrived(f, q);
 			release(f, q);
 		} else {
@@ -498,6 +513,8 @@ static unsigned reap(struct ovc_faulter *f)
 			failed(f, &copy,
 			       done[i].result < 0 ? done[i].result : -EIO);
 		}
+		/* From here on it may be freed. */
+		atomic_fetch_sub(&copy.a.region->ios, 1);
 	}
 	return nr;
 }
@@ -531,7 +548,8 @@ static bool prefetch(struct ovc_faulter *f)
 
 	if (!q)
 		q = f->request = next_request(f->host);
-	if (!q || f->nr_free < f->nr_buffers / 2 || f->nr_idle < DEPTH / 2)
+	if (!q || (!q->region->leaving &&
+		   (f->nr_free < f->nr_buffers / 2 || f->nr_idle < DEPTH / 2)))
 		return false;
 	if (!q->nr || q->region->leaving || !ovc_room_ahead(q->region->vm, 1)) {
 		f->request = NULL;
@@ -650,6 +668,7 @@ static void *run(void *arg)
 	struct ovc_faulter *f = arg;
 	struct ovc_host *host = f->host;
 
+	ovc_ring_own(f->ring);
 	if (f->cpu >= 0)
 		ovc_thread_bind(f->cpu);
 	for (;;) {
@@ -730,6 +749,8 @@ void ovc_faulter_destroy(struct ovc_faulter **fp)
 		return;
 	if (f->threaded)
 		pthread_join(f->thread, NULL);
+	if (f->ring)
+		ovc_ring_own(f->ring);
 	while (f->ring && f->nr_idle < DEPTH) {
 		ovc_ring_wait(f->ring, 10);
 		reap(f);

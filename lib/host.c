@@ -17,6 +17,7 @@
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
+#include "leave.h"
 #include "memory/memory.h"
 #include "meta.h"
 #include "share.h"
@@ -56,6 +57,8 @@ static uint64_t ceiling(const struct ovc_vm *vm)
 	uint64_t entitled;
 
 	limit = limit ? limit : UINT64_MAX;
+	if (atomic_load_explicit(&vm->ending, memory_order_relaxed))
+		return UINT64_MAX;
 	if (!atomic_load_explicit(&vm->throttled, memory_order_relaxed))
 		return limit;
 	entitled = atomic_load(&vm->entitled);
@@ -79,10 +82,6 @@ bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 	struct ovc_host *host = vm->host;
 	uint64_t most = ceiling(vm), used;
 
-	if (atomic_load_explicit(&vm->leaving, memory_order_relaxed)) {
-		atomic_fetch_add(&host->used, nr);
-		return true;
-	}
 	if (exceeds(vm, nr, most))
 		return false;
 	used = atomic_fetch_add(&host->used, nr) + nr;
@@ -115,8 +114,6 @@ bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
 
-	if (atomic_load(&vm->leaving))
-		return true;
 	/* What is on its way in does not count against the limit yet. */
 	return !exceeds(vm, nr + AHEAD, ceiling(vm)) &&
 	       atomic_load(&host->used) + nr +
@@ -164,32 +161,65 @@ void ovc_control_unlock(struct ovc_host *host)
 	pthread_mutex_unlock(&host->control);
 }
 
-/* Dispatch mode: callers that wait and ovc_host_dispatch() take the same steps, one
- * at a time. */
+/*
+ * Dispatch mode: the thread that dispatches owns the rings, and takes the steps; the one
+ * that created the host does until then. Another that dispatches takes both over. Who owns
+ * them takes the same steps where a call of its own has to wait; anyone else waits for it.
+ */
 static bool step_faulter(struct ovc_host *host)
 {
-	bool did;
+	struct ovc_ring *ring = ovc_faulter_ring(host->faulters[0]);
+	bool did = false;
 
 	if (atomic_exchange(&host->stepping, true))
 		return false;
-	did = ovc_faulter_step(host->faulters[0]);
-	atomic_store(&host->late,
-		     ovc_ring_behind(ovc_faulter_ring(host->faulters[0])));
+	if (ovc_ring_is_mine(ring)) {
+		did = ovc_faulter_step(host->faulters[0]);
+		atomic_store(&host->late, ovc_ring_behind(ring));
+	}
 	atomic_store(&host->stepping, false);
 	return did;
 }
 
+/* Nobody is in a step of either kind when it changes hands. */
+static void take_over(struct ovc_host *host)
+{
+	if (ovc_ring_is_mine(ovc_reclaim_ring(host->reclaim)))
+		return;
+	while (atomic_exchange(&host->stepping, true))
+		ovc_nap(0);
+	ovc_ring_own(ovc_faulter_ring(host->faulters[0]));
+	atomic_store(&host->stepping, false);
+	ovc_control_lock(host);
+	ovc_ring_own(ovc_reclaim_ring(host->reclaim));
+	ovc_control_unlock(host);
+}
+
 void ovc_host_pause(struct ovc_host *host, unsigned round)
 {
-	if (ovc_host_dispatched(host)) {
-		/* Reclaim only if we do not hold its lock ourselves. */
+	struct ovc_ring *ring = ovc_reclaim_ring(host->reclaim);
+
+	if (ovc_host_dispatched(host))
 		step_faulter(host);
-		if (!pthread_mutex_trylock(&host->control)) {
+	/* Reclaim, in a callback too, if we do not hold its lock ourselves. */
+	if (ovc_ring_is_mine(ring) && !pthread_mutex_trylock(&host->control)) {
+		if (ovc_ring_is_mine(ring))
 			ovc_reclaim_step(host->reclaim);
-			pthread_mutex_unlock(&host->control);
-		}
+		pthread_mutex_unlock(&host->control);
 	}
 	ovc_nap(round);
+}
+
+bool ovc_waited_for(uint64_t *since, unsigned round, uint64_t ns)
+{
+	uint64_t now;
+
+	if (round < 8) /* that yields only */
+		return false;
+	now = ovc_now_ns();
+	if (!*since)
+		*since = now;
+	return now - *since > ns;
 }
 
 /* ---- the map -------------------------------------------------------------------------- */
@@ -487,6 +517,8 @@ static int start_threads(struct ovc_host *host, unsigned asked)
 		error = ovc_reclaim_create(host, threads, &host->reclaim);
 	if (!error)
 		error = ovc_share_create(host, threads, &host->share);
+	if (!error && !threads)
+		take_over(host);
 	return error;
 }
 
@@ -668,6 +700,19 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	return error;
 }
 
+void ovc_host_end(struct ovc_host *host)
+{
+	if (ovc_host_dispatched(host))
+		take_over(host);
+	ovc_control_lock(host);
+	atomic_store(&host->ending, true);
+	for (unsigned i = 0; i < host->end; i++)
+		for (unsigned k = 0;
+		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
+			ovc_leave_begin(host->vms[i]->regions[k]);
+	ovc_control_unlock(host);
+}
+
 void ovc_host_unbuild(struct ovc_host *host)
 {
 	take_apart(host, -1);
@@ -706,8 +751,9 @@ static int share_too(struct ovc_host *host, int wait)
 void ovc_host_step(struct ovc_host *host)
 {
 	bool late;
-	int wait;
+	int wait = 0;
 
+	take_over(host);
 	ovc_notify_clear(host->fault_wake);
 	ovc_notify_clear(host->reclaim_wake);
 	ovc_notify_clear(host->timer);
@@ -716,7 +762,9 @@ void ovc_host_step(struct ovc_host *host)
 		;
 	late = atomic_load(&host->late);
 	ovc_control_lock(host);
-	wait = ovc_reclaim_step(host->reclaim);
+	/* Another may have taken over already: it goes on. */
+	if (ovc_ring_is_mine(ovc_reclaim_ring(host->reclaim)))
+		wait = ovc_reclaim_step(host->reclaim);
 	ovc_control_unlock(host);
 	ovc_events_log(host);
 	wait = share_too(host, wait);

@@ -6,6 +6,7 @@
 #include "internal.h"
 
 int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp);
+void ovc_host_end(struct ovc_host *host); /* nothing is reclaimed any more */
 void ovc_host_unbuild(struct ovc_host *host); /* no VM is left */
 int ovc_host_resize(struct ovc_host *host, uint64_t budget);
 void ovc_host_share(struct ovc_host *host, uint32_t mode, uint32_t cpu);

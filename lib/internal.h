@@ -37,8 +37,10 @@
  *              Hashes without a lock, merges with control.
  *   event      calls the VMM's event function, which may wait for anything: nobody
  *              waits for it, but who destroys what it was told of.
- *   callers    see overcommit.h
- *   In dispatch mode the first three are steps that ovc_host_dispatch() takes.
+ *   callers    see overcommit.h. Submit to no ring: what takes writes is a job that
+ *              reclaim does (job.h)
+ *   In dispatch mode the first three are steps that ovc_host_dispatch() takes; its
+ *   thread owns the rings.
  *
  * Locks, in this order
  *   host->control   mutex: control calls and each step of reclaim. Protects the
@@ -136,7 +138,10 @@ struct ovc_region {
 	_Atomic bool tracked;	    /* registered and adopted */
 	bool registered;
 	_Atomic bool leaving; /* being removed: stage nothing more */
-	_Atomic bool ending;  /* unregistered from now on, all is back */
+	_Atomic bool gone; /* its memory is the VMM's again; set with control */
+	uint64_t entries;  /* of the ring that name it; with control */
+	_Atomic uint32_t ios;	       /* that read for it, under way */
+	struct ovc_region *next_grave; /* see leave.c; with control */
 
 	/* What the kernel refused, with control: see untaken.c. `refused` is the cause
 	 * where that is all of it, else OVC_UNTAKEN_NR. The hand's lap has found pages
@@ -207,6 +212,9 @@ struct ovc_vm {
 	_Atomic bool throttled;
 	uint64_t goal, told_swap_in;
 	uint64_t writing; /* pages on their way to swap; with control */
+	unsigned ios;	  /* of reclaim's with its file; with control */
+	unsigned graves;  /* of its regions; with control */
+	struct ovc_vm *next_grave;   /* see leave.c; with control */
 	struct ovc_sample *sample;   /* with control */
 	struct ovc_region **regions; /* room_regions of them */
 	struct ovc_region **by_gpa;  /* the same, rising; OVC_GPA_NONE last */
@@ -226,7 +234,7 @@ struct ovc_vm {
 	_Atomic bool starved; /* a fault found no memory */
 	/* when the kernel lacked it, and when that was said */
 	_Atomic uint64_t short_at, short_told;
-	_Atomic bool leaving; /* no budget any more: all comes back */
+	_Atomic bool ending; /* being destroyed: no limit of its own any more */
 	struct ovc_vm_balloon balloon;
 	struct ovc_counters count;
 	struct ovc_hist latency;
@@ -321,6 +329,7 @@ struct ovc_host {
 	_Atomic int control_waiting;
 	_Atomic bool reclaim_waits; /* for control: share lets it go first */
 	struct ovc_vm *vms[OVC_MAX_VMS];
+	bool taken[OVC_MAX_VMS]; /* an index: by a VM, or by what is left of one */
 	unsigned nr_vms, hand, shared_hand;
 	unsigned end; /* behind the last of vms that is in use */
 	uint32_t next_region_id, next_name;
@@ -361,9 +370,13 @@ struct ovc_host {
 	int fault_wake;	  /* eventfd: prefetch waiting, or stop */
 	int reclaim_wake; /* eventfd */
 	_Atomic bool kicked, stop;
-	_Atomic bool changed;  /* for the monitor: look again */
-	int epoll, timer;      /* dispatch mode */
-	_Atomic bool late;     /* likewise: reads wait to be started */
+	_Atomic bool ending; /* being destroyed: nothing is reclaimed any more */
+	struct ovc_region *graves; /* see leave.c; with control */
+	struct ovc_vm *vm_graves;
+	_Atomic unsigned burying; /* VMs whose files are being closed */
+	_Atomic bool changed;	  /* for the monitor: look again */
+	int epoll, timer;	  /* dispatch mode */
+	_Atomic bool late;	  /* likewise: reads wait to be started */
 	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
 	void *_Atomic window_touched; /* by mlockall(): see window.c */
 	uint64_t reserve_asked;
@@ -469,6 +482,20 @@ void ovc_wake_faulters(struct ovc_host *host);
  * dispatch mode it does the other thread's work. */
 void ovc_host_pause(struct ovc_host *host, unsigned round);
 
+/* How long a caller waits for memory, or for a disk, without coming nearer to its end. */
+#define OVC_PATIENCE_NS 30000000000ull
+
+/* To be asked between two looks: have we waited for so long? *since is 0 at first. */
+bool ovc_waited_for(uint64_t *since, unsigned round, uint64_t ns);
+
+/* ---- vm.c ------------------------------------------------------------ */
+
+/* Takes a region out of its VM, and out of the map. Needs control. */
+void ovc_vm_take_out(struct ovc_region *region);
+
+/* Nothing names the VM any more, and no I/O of its file is under way. Needs control. */
+void ovc_vm_free(struct ovc_vm *vm);
+
 /* ---- region.c -------------------------------------------------------- */
 
 int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
@@ -478,10 +505,6 @@ void ovc_region_free(struct ovc_region *region);
 /* Begins to track: registers with userfaultfd, adopts what is resident. Needs
  * control. */
 int ovc_region_track(struct ovc_region *region);
-
-/* Brings everything back (or not), unregisters. Needs control. Returns 0, or
- * -EIO where pages stay poisoned. */
-int ovc_region_untrack(struct ovc_region *region, bool throw_away);
 
 /* Bytes of a VM that are resident, tracked or not. Needs control. */
 uint64_t ovc_vm_resident(const struct ovc_vm *vm);
@@ -559,14 +582,8 @@ void ovc_reclaim_look(struct ovc_reclaim *r);
  * errno of a write that failed. Needs no lock. */
 int ovc_reclaim_range(struct ovc_region *region, uint64_t idx, uint64_t nr);
 
-/* Frees frames of the ring that are of no more use. Needs control. */
-void ovc_reclaim_tidy(struct ovc_reclaim *r);
-
-/* Gives back pages that are in hand only to be compared: who waits for one with control
- * would wait for ever. Needs control. */
-void ovc_reclaim_drain(struct ovc_reclaim *r);
-
-/* Forgets all about a region whose pages were brought back. Needs control. */
-void ovc_reclaim_forget(struct ovc_reclaim *r, struct ovc_region *region);
+/* Forgets what it can about a region whose pages were brought back. True: that was all
+ * there was. Needs control; the owner of reclaim's ring only. */
+bool ovc_reclaim_forget(struct ovc_reclaim *r, struct ovc_region *region);
 
 #endif

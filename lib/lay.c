@@ -299,28 +299,37 @@ static int still_laid(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	return error ? error : -EIO;
 }
 
-int ovc_lay_end(struct ovc_region *r, bool throw_away)
+/* The next run of laid pages, of a window at most. */
+static uint64_t next_laid(const struct ovc_region *r, uint64_t *idx)
 {
-	int error = 0, e = 0;
+	uint64_t n = 0;
 
-	if (r->mapped_from == UINT64_MAX)
-		return 0;
-	for (uint64_t i = r->mapped_from, n; i < r->nr; i += n) {
-		n = 1;
-		if (!ovc_region_touched(r, i) || !ovc_is_laid(r, i))
-			continue;
-		while (n < OVC_LAID_WINDOW && i + n < r->nr &&
-		       ovc_is_laid(r, i + n))
-			n++;
-		for (unsigned t = 0; t < TRIES; t++) {
-			e = throw_away ? ovc_laid_clear(r, i, n) :
-					 fold_range(r, i, n, true);
-			if (!e)
-				break;
-		}
-		e = still_laid(r, i, n, e);
-		error = error ? error : e;
+	while (*idx < r->nr &&
+	       (!ovc_region_touched(r, *idx) || !ovc_is_laid(r, *idx)))
+		++*idx;
+	while (n < OVC_LAID_WINDOW && *idx + n < r->nr &&
+	       ovc_is_laid(r, *idx + n))
+		n++;
+	return n;
+}
+
+bool ovc_lay_end(struct ovc_region *r, bool throw_away, int *error)
+{
+	uint64_t idx = r->mapped_from, n;
+	int e = 0;
+
+	if (idx == UINT64_MAX)
+		return false;
+	n = next_laid(r, &idx);
+	for (unsigned t = 0; n && t < TRIES; t++) {
+		e = throw_away ? ovc_laid_clear(r, idx, n) :
+				 fold_range(r, idx, n, true);
+		if (!e)
+			break;
 	}
-	r->mapped_from = UINT64_MAX;
-	return error;
+	if (n)
+		e = still_laid(r, idx, n, e);
+	*error = *error ? *error : e;
+	r->mapped_from = n ? idx + n : UINT64_MAX;
+	return n;
 }

@@ -27,8 +27,9 @@ void ovc_lay_unmap(struct ovc_region *r, uint64_t idx, uint64_t nr);
  * control. */
 void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr);
 
-/* At a region's end: ordinary memory everywhere; nothing is STORED or SHARED any
- * more. 0, or the first error where that could not be done. Needs control. */
-int ovc_lay_end(struct ovc_region *r, bool throw_away);
+/* At a region's end: puts ordinary memory where the next run of pages is laid, of which
+ * nothing is STORED or SHARED any more. False: there was none. *error is set to the first
+ * error where that could not be done. Needs control. */
+bool ovc_lay_end(struct ovc_region *r, bool throw_away, int *error);
 
 #endif

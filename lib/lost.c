@@ -93,7 +93,7 @@ static void end_native(struct ovc_region *r, uint64_t idx)
 
 void ovc_refused(struct ovc_region *r, uint64_t idx, int error)
 {
-	if (error == -ENOENT && atomic_load(&r->ending)) {
+	if (error == -ENOENT && atomic_load(&r->gone)) {
 		end_native(r, idx);
 		return;
 	}

@@ -410,7 +410,7 @@ static void pass_done(struct ovc_host *host)
 				    s->next % s->cap))
 			break;
 	}
-	ovc_ring_advance(host->reclaim);
+	ovc_ring_advance(host->reclaim, false);
 	ovc_ring_collect(host->reclaim);
 }
 

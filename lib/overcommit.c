@@ -203,6 +203,7 @@ void ovc_host_destroy(struct ovc_host **hostp)
 		ovc_log(host, OVC_LOG_ERROR, "%s", ovc_error());
 		return;
 	}
+	ovc_host_end(host);
 	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
 		if (host->vms[i])
 			ovc_vm_unbuild(host->vms[i], false);

@@ -241,10 +241,9 @@ static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
 		return ovc_charge(r->vm, 1);
 	if (ahead && !ovc_room_ahead(r->vm, 1))
 		return false;
-	/* Who brings a region back holds control, so that reclaim cannot free
-	 * any: it must not wait for that. */
+	/* The end of a VM does not wait for a write. */
 	if (atomic_load(&host->ring.leftover) >= OVC_LEFTOVER_MAX &&
-	    !atomic_load(&r->vm->leaving))
+	    !atomic_load(&r->vm->ending))
 		return false;
 	ovc_charge_force(r->vm, 1);
 	return true;
@@ -666,18 +665,44 @@ void ovc_pager_unread(struct ovc_region *r, uint64_t idx, uint64_t slot)
 	ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, slot);
 }
 
-void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
-		    int error)
+/* READING, whose slot's bytes cannot be had. */
+static void poison(struct ovc_region *r, uint64_t idx, uint64_t slot, int error)
 {
 	struct ovc_vm *vm = r->vm;
 	enum ovc_action action;
 
 	ovc_page_end(&r->words[idx], OVC_EV_LOST, slot, &action);
-	ovc_uncharge(vm->host, 1);
 	atomic_fetch_sub(&vm->swapped, 1);
-	OVC_COUNT(vm, read_errors, 1);
 	ovc_lost(r, idx, error);
 	ovc_swap_free(vm->swap, slot);
+}
+
+void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
+		    int error)
+{
+	ovc_uncharge(r->vm->host, 1);
+	OVC_COUNT(r->vm, read_errors, 1);
+	poison(r, idx, slot, error);
+}
+
+bool ovc_pager_give_up(struct ovc_region *r, uint64_t idx)
+{
+	struct ovc_vm *vm = r->vm;
+	uint64_t w = atomic_load(&r->words[idx]), at = ovc_word_value(w);
+	enum ovc_state s = ovc_word_state(w);
+
+	if ((s != OVC_SWAPPED && s != OVC_STORED) ||
+	    ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT,
+			 s == OVC_SWAPPED ? at : 0) == OVC_ACT_BUG)
+		return false;
+	if (s == OVC_SWAPPED) {
+		poison(r, idx, at, -ENOMEM);
+		return true;
+	}
+	atomic_fetch_sub(&vm->shared, 1);
+	ovc_lost(r, idx, -ENOMEM);
+	ovc_domain_unref(vm, at);
+	return true;
 }
 
 /* A page that is FILLING from its slot, and that the guest cannot have. */
@@ -880,6 +905,20 @@ void ovc_pager_unhold(struct ovc_host *host, unsigned hold)
 		ovc_bug("a page that is held back has no slot", w);
 	atomic_fetch_add(&r->vm->swapped, 1);
 	end_held(r, h->idx, pos, OVC_EV_TO_SWAP, slot);
+}
+
+void ovc_pager_give_back_held(struct ovc_region *r, uint64_t idx, uint64_t w)
+{
+	uint64_t pos = ovc_word_value(w), slot;
+
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_UNHOLD, pos) !=
+	    OVC_ACT_DROP)
+		return;
+	slot = take_slot(r, pos);
+	if (slot == OVC_NO_SLOT)
+		ovc_bug("a page that is held back has no slot", w);
+	atomic_fetch_add(&r->vm->swapped, 1);
+	end_held(r, idx, pos, OVC_EV_TO_SWAP, slot);
 }
 
 bool ovc_pager_discard_staged(struct ovc_region *r, uint64_t idx, uint64_t w)

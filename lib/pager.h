@@ -46,6 +46,10 @@ void ovc_pager_unread(struct ovc_region *r, uint64_t idx, uint64_t slot);
 void ovc_pager_lost(struct ovc_region *r, uint64_t idx, uint64_t slot,
 		    int error);
 
+/* Poisons a page that only the swap or the store has, and for which there is no room.
+ * False: it is elsewhere. */
+bool ovc_pager_give_up(struct ovc_region *r, uint64_t idx);
+
 /* Verifies and fills. Calls cold() for each page that should go to probation. */
 void ovc_pager_arrived(const struct ovc_arrival *a,
 		       void (*cold)(void *arg, struct ovc_region *r,
@@ -61,6 +65,9 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
  * who then frees it. For the fault thread that has the hold: others may not even look
  * which page that is. */
 void ovc_pager_unhold(struct ovc_host *host, unsigned hold);
+
+/* A page that is held back, its word w, is SWAPPED again, unless somebody is faster. */
+void ovc_pager_give_back_held(struct ovc_region *r, uint64_t idx, uint64_t w);
 
 /* Discards a page that is STAGED, its word w: its slot is free, it is EMPTY, or DOOMED
  * where reclaim has its frame. False: its word is another one by now. */

@@ -308,7 +308,7 @@ static bool charge(struct ovc_vm *vm, uint64_t nr)
 	struct ovc_host *host = vm->host;
 	uint64_t used = atomic_fetch_add(&host->used, nr) + nr;
 	uint64_t allowed = atomic_load(&host->allowed);
-	bool ok = used <= allowed || atomic_load(&vm->leaving);
+	bool ok = used <= allowed;
 
 	if (!ok)
 		atomic_fetch_sub(&host->used, nr);

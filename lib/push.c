@@ -2,13 +2,14 @@
 /*
  * What callers push out by range, and what is forgotten when a region goes.
  *
- * A range call does reclaim's work itself, holding control for a step at a time, with
- * as many writes in flight as reclaim has; between steps it polls. Pages that were on
- * the move when it passed are looked at again.
+ * A range call is a job (job.c): the reclaim thread stages and settles the range, a
+ * step at a time, with as many writes in flight as it has. Pages that were on the move
+ * when it passed are looked at again.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "job.h"
 #include "reclaim.h"
 #include "untaken.h"
 
@@ -24,34 +25,73 @@ static bool on_its_way(const struct ovc_region *r, uint64_t idx)
 	return s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED;
 }
 
-/* Stages from *at on, as far as the ring has room, and settles all of it. */
-static void push_out(struct ovc_reclaim *rc, struct ovc_region *r, uint64_t *at,
-		     uint64_t end, bool *moving)
+struct push {
+	struct ovc_job job;
+	struct ovc_region *r;
+	uint64_t first, end;
+	uint64_t at;   /* staged as far as that */
+	uint64_t look; /* and gone as far as that */
+	bool moving;   /* pages were passed over that were on the move */
+	unsigned passes;
+};
+
+#define PASSES 8
+#define LOOK   65536 /* words that are looked at in one step */
+
+/* Stages from `at` on, as far as the ring has room, and settles all of it. */
+static void push_out(struct ovc_reclaim *rc, struct push *p)
 {
 	struct ovc_staging *s = &rc->host->ring;
 	uint64_t first;
 
-	if (*at < end)
+	if (p->at < p->end)
 		ovc_settle_room(rc);
 	first = s->head;
-	while (*at < end && s->head - first < OVC_STAGE_STEP &&
+	while (p->at < p->end && s->head - first < OVC_STAGE_STEP &&
 	       ovc_ring_room(rc->host) > OVC_CHUNK) {
-		uint64_t nr = end - *at < OVC_CHUNK ? end - *at : OVC_CHUNK;
+		uint64_t nr = p->end - p->at < OVC_CHUNK ? p->end - p->at :
+							   OVC_CHUNK;
 
-		ovc_stage_chunk(r, *at, nr, true, moving);
-		*at += nr;
+		ovc_stage_chunk(p->r, p->at, nr, true, &p->moving);
+		p->at += nr;
 	}
 	for (uint64_t n = s->next; n < s->head; n++) {
 		struct ovc_entry *e = ovc_entry_at(rc->host, n);
 
 		if (rc->nr_idle < 2)
 			break;
-		if (e->region == r && e->idx < end)
+		if (e->region == p->r && e->idx < p->end)
 			ovc_settle_one(rc, e, n % s->cap);
 		if (n == s->next && (!e->region || e->busy || e->settled))
 			s->next++;
 	}
 	ovc_settle_flush(rc);
+}
+
+/* What was passed over because it was on the move, is looked at again. */
+static bool begin_again(struct push *p)
+{
+	if (!p->moving || ++p->passes == PASSES)
+		return false;
+	p->at = p->look = p->first;
+	p->moving = false;
+	return true;
+}
+
+static enum ovc_job_came push_step(struct ovc_reclaim *rc, struct ovc_job *job)
+{
+	struct push *p = (struct push *)job;
+	uint64_t at = p->at, look = p->look, most = look + LOOK;
+
+	push_out(rc, p);
+	ovc_ring_submit(rc->ring);
+	ovc_ring_advance(rc, true);
+	while (p->look < p->at && p->look < most && !on_its_way(p->r, p->look))
+		p->look++;
+	if (p->look == p->end)
+		return begin_again(p) ? OVC_CAME_NOWHERE : OVC_CAME_TO_END;
+	return p->at > at || p->look > look ? OVC_CAME_NEARER :
+					      OVC_CAME_NOWHERE;
 }
 
 static int start_tracking(struct ovc_region *r)
@@ -68,31 +108,26 @@ static int start_tracking(struct ovc_region *r)
 	return error;
 }
 
-/* One pass over a range. Returns whether pages were passed over because they were
- * on the move at that moment. */
-static bool push_out_all(struct ovc_region *r, uint64_t idx, uint64_t end)
+/* Returns when it is done: 0, or -ETIMEDOUT. */
+static int push(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
-	struct ovc_host *host = r->vm->host;
-	struct ovc_reclaim *rc = host->reclaim;
-	uint64_t at = idx, look = idx;
-	bool moving = false;
-	int ring = ovc_ring_fd(rc->ring);
+	struct push p = {
+		.job.step = push_step,
+		.r = r,
+		.first = idx,
+		.end = idx + nr,
+		.at = idx,
+		.look = idx,
+	};
+	int error = ovc_job_run(r->vm->host, &p.job);
 
-	while (look < end) {
-		ovc_control_lock(host);
-		ovc_settle_reap(rc);
-		ovc_ring_advance(rc);
-		push_out(rc, r, &at, end, &moving);
-		ovc_ring_submit(rc->ring);
-		ovc_ring_advance(rc);
-		ovc_control_unlock(host);
-		while (look < at && !on_its_way(r, look))
-			look++;
-		/* The ring itself is touched with control only. */
-		if (look < end)
-			ovc_poll_first(&ring, 1, at < end ? 0 : 1);
-	}
-	return moving;
+	if (!error)
+		return 0;
+	return ovc_fail(error,
+			"reclaim: some pages stay in memory since %s's swap "
+			"did not answer, or nobody called "
+			"ovc_host_dispatch(), for %llu s",
+			r->vm->name, OVC_PATIENCE_NS / 1000000000);
 }
 
 static uint64_t refused(const struct ovc_region *r, uint64_t idx, uint64_t nr,
@@ -111,9 +146,10 @@ static int tell_refused(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	enum ovc_untaken cause = OVC_UNTAKEN_REFUSED;
 	uint64_t found = refused(r, idx, nr, &cause);
+	int error = found ? push(r, idx, nr) : 0;
 
-	if (found)
-		push_out_all(r, idx, idx + nr);
+	if (error)
+		return error;
 	if (found)
 		found = refused(r, idx, nr, &cause);
 	if (!found)
@@ -122,8 +158,6 @@ static int tell_refused(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			(unsigned long long)(found * OVC_PAGE) >> 10,
 			ovc_untaken_text(cause));
 }
-
-#define PASSES 8
 
 int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
@@ -136,9 +170,9 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 				"reclaim: the region cannot be tracked: "
 				"%s",
 				strerror(-last));
-	/* A guest can touch a page a moment before its fill is finished. */
-	for (unsigned i = 0; i < PASSES && push_out_all(r, idx, idx + nr); i++)
-		ovc_host_pause(r->vm->host, i);
+	last = push(r, idx, nr);
+	if (last)
+		return last;
 	if (atomic_load(&r->vm->count.write_errors) == errors)
 		return tell_refused(r, idx, nr);
 	last = atomic_load(&r->vm->last_error);
@@ -151,35 +185,9 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			r->vm->name, why);
 }
 
-void ovc_reclaim_tidy(struct ovc_reclaim *rc)
+static void forget_probation(const struct ovc_host *host,
+			     const struct ovc_region *region)
 {
-	ovc_settle_reap(rc);
-	ovc_ring_advance(rc);
-	ovc_ring_collect(rc);
-	ovc_ring_submit(rc->ring);
-}
-
-void ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
-{
-	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->ring;
-
-	for (uint64_t n = s->tail; n < s->head; n++) {
-		struct ovc_entry *e = ovc_entry_at(host, n);
-
-		while (e->region == region && e->busy) {
-			ovc_ring_wait(rc->ring, 10);
-			ovc_settle_reap(rc);
-		}
-		if (e->region != region)
-			continue;
-		if (ovc_entry_named(atomic_load(&region->words[e->idx]),
-				    n % s->cap))
-			ovc_settle_to(rc, e, n % s->cap,
-				      ovc_home_slot(OVC_NO_SLOT));
-		ovc_settle_drops(rc);
-		ovc_entry_finish(e);
-	}
 	for (unsigned i = 0; i < host->nr_faulters; i++) {
 		struct ovc_probation *p =
 			ovc_faulter_probation(host->faulters[i]);
@@ -189,4 +197,27 @@ void ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
 			if (p->page[n % OVC_PROBATION].region == region)
 				p->page[n % OVC_PROBATION].region = NULL;
 	}
+}
+
+bool ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
+{
+	struct ovc_host *host = rc->host;
+	struct ovc_staging *s = &host->ring;
+
+	for (uint64_t n = s->tail; region->entries && n < s->head; n++) {
+		struct ovc_entry *e = ovc_entry_at(host, n);
+
+		if (e->region != region || e->busy)
+			continue;
+		if (ovc_entry_named(atomic_load(&region->words[e->idx]),
+				    n % s->cap))
+			ovc_settle_to(rc, e, n % s->cap,
+				      ovc_home_slot(OVC_NO_SLOT));
+		ovc_settle_drops(rc);
+		ovc_entry_finish(e);
+	}
+	forget_probation(host, region);
+	ovc_dedupe_flush(rc);
+	ovc_ring_submit(rc->ring);
+	return !region->entries && !atomic_load(&region->ios);
 }

@@ -20,6 +20,7 @@
 #include "memory/memory.h"
 #include "memory/advice.h"
 #include "pager.h"
+#include "room.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
 
@@ -83,17 +84,16 @@ static void unmap(struct ovc_region *r, uint64_t idx)
 {
 	struct ovc_host *host = r->vm->host;
 
-	/* Who brings a region back holds the lock. */
-	if (!atomic_load(&r->leaving))
-		ovc_control_lock(host);
+	ovc_control_lock(host);
 	ovc_lay_unmap(r, idx, 1);
-	if (!atomic_load(&r->leaving))
-		ovc_control_unlock(host);
+	ovc_control_unlock(host);
 }
 
-/* Brings idx in, and maybe more of the nr pages that begin there. */
-static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
+int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		       bool write, uint64_t patience)
 {
+	uint64_t since = 0, starved = 0;
+
 	for (unsigned round = 0;; round++) {
 		enum ovc_state s = ovc_word_state(atomic_load(&r->words[idx]));
 		struct ovc_touched t;
@@ -116,14 +116,20 @@ static int bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr, bool write)
 		case OVC_TOUCH_DONE:
 			break;
 		case OVC_TOUCH_WAIT:
-		case OVC_TOUCH_STARVED:
 			ovc_host_pause(r->vm->host, round);
 			break;
+		case OVC_TOUCH_STARVED:
+			ovc_host_pause(r->vm->host, round);
+			if (ovc_waited_for(&starved, round, patience))
+				return -ENOMEM;
+			break;
 		}
+		if (ovc_waited_for(&since, round, OVC_PATIENCE_NS))
+			return -ETIMEDOUT;
 	}
 }
 
-static void give_up_slot(struct ovc_region *r, uint64_t idx)
+void ovc_range_give_up_slot(struct ovc_region *r, uint64_t idx)
 {
 	uint64_t w = atomic_load(&r->words[idx]);
 
@@ -230,8 +236,9 @@ static int bring_in_pinned(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		/* Again if a read borrows it just then: that ends as CLEAN as
 		 * it began, and a device's writes would go unseen. */
 		do {
-			error = bring_in(r, i, idx + nr - i, true);
-			give_up_slot(r, i);
+			error = ovc_range_bring_in(r, i, idx + nr - i, true,
+						   OVC_PATIENCE_NS);
+			ovc_range_give_up_slot(r, i);
 			s = ovc_word_state(atomic_load(&r->words[i]));
 		} while (!error && s != OVC_RESIDENT);
 	}
@@ -564,76 +571,4 @@ int ovc_range_advise(struct ovc_region *r, uint64_t idx, uint64_t nr,
 	if (error)
 		ovc_fail(error, "advise: %s", strerror(-error));
 	return error;
-}
-
-/* ---- the end of tracking ------------------------------------------------------ */
-
-static int bring_back_one(struct ovc_region *r, uint64_t idx, bool throw_away)
-{
-	uint64_t w = atomic_load(&r->words[idx]);
-	bool busy;
-
-	switch (ovc_word_state(w)) {
-	case OVC_EMPTY:
-		return 0;
-	case OVC_RESIDENT:
-		return 0;
-	case OVC_CLEAN:
-		give_up_slot(r, idx);
-		return 0;
-	case OVC_POISONED:
-		return throw_away ? 0 : -EIO;
-	default:
-		break;
-	}
-	/* Where nothing is mapped there is nobody to bring it to. */
-	if (!throw_away && (idx < r->hole || idx >= r->hole_end))
-		return bring_in(r, idx, r->nr - idx, false);
-	for (unsigned round = 0;; round++) {
-		w = atomic_load(&r->words[idx]);
-		if (ovc_word_state(w) == OVC_RESIDENT ||
-		    ovc_word_state(w) == OVC_CLEAN) {
-			give_up_slot(r, idx); /* it was just coming in */
-			return 0;
-		}
-		if (ovc_drop_begin(r, idx, &busy)) {
-			/* It came in under our eyes; its memory is not ours
-			 * to drop, so that the word alone is finished. */
-			bool had = ovc_drop_end(r, idx);
-
-			atomic_fetch_sub(&r->vm->resident, had);
-			ovc_uncharge(r->vm->host, had);
-			return 0;
-		}
-		if (!busy)
-			return 0;
-		ovc_host_pause(r->vm->host, round);
-	}
-}
-
-int ovc_range_bring_back(struct ovc_region *r, bool throw_away)
-{
-	int error = 0, laid;
-
-	for (uint64_t i = 0; i < r->nr; i++) {
-		/* A page of words that was never touched is all EMPTY. */
-		if (!(i % 512) && !ovc_region_touched(r, i)) {
-			i += 511;
-			continue;
-		}
-		if (!(i % 512) && !throw_away)
-			ovc_lay_unmap(r, i, r->nr - i < 512 ? r->nr - i : 512);
-		int e = bring_back_one(r, i, throw_away);
-
-		/* We hold the lock that reclaim would need for this. */
-		if (!(i % 256))
-			ovc_reclaim_tidy(r->vm->host->reclaim);
-
-		if (e)
-			error = e;
-		/* A page that came along clean with another one. */
-		give_up_slot(r, i);
-	}
-	laid = ovc_lay_end(r, throw_away);
-	return error ? error : laid;
 }

@@ -17,9 +17,17 @@ int ovc_range_overwrite(struct ovc_region *r, uint64_t idx, uint64_t nr);
 int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf,
 		   size_t len);
 
-/* Brings every page in, from wherever it is, and gives up its slot: what is left
- * of tracking when a region goes. `throw_away`: only settles where pages are. */
-int ovc_range_bring_back(struct ovc_region *r, bool throw_away);
+/*
+ * Brings page idx in, and maybe more of the nr that begin there.
+ *  -EIO        it is lost
+ *  -ENOMEM     memory was waited for in vain, for `patience` ns
+ *  -ETIMEDOUT  who has it in hand was, for OVC_PATIENCE_NS
+ */
+int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		       bool write, uint64_t patience);
+
+/* A page that is CLEAN gets to be RESIDENT. */
+void ovc_range_give_up_slot(struct ovc_region *r, uint64_t idx);
 
 /* Whether equal pages are looked for there. */
 void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,

@@ -27,6 +27,8 @@
 #include "blame.h"
 #include "events.h"
 #include "govern.h"
+#include "grave.h"
+#include "job.h"
 #include "lost.h"
 #include "meta.h"
 #include "memory/memory.h"
@@ -154,11 +156,6 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 	return staged || rc->writing;
 }
 
-void ovc_reclaim_drain(struct ovc_reclaim *rc)
-{
-	ovc_dedupe_drain(rc);
-}
-
 void ovc_reclaim_look(struct ovc_reclaim *rc)
 {
 	ovc_monitor_step(&rc->monitor, rc->host, ovc_now_ns());
@@ -176,13 +173,14 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	struct ovc_host *host = rc->host;
 	uint64_t now = ovc_now_ns(), need, freed = atomic_load(&host->used);
 	bool progress = ovc_settle_reap(rc) > 0, over = false;
-	int wait = ovc_monitor_step(&rc->monitor, host, now);
+	int wait = ovc_monitor_step(&rc->monitor, host, now), jobs;
 
 	wait = sooner(wait, ovc_promise_watch(host, now));
 	wait = sooner(wait, ovc_govern_step(host, now));
 	ovc_host_recount(host);
 	ovc_ring_unlock(host);
-	ovc_ring_advance(rc);
+	wait = sooner(wait, jobs = ovc_jobs_step(rc));
+	ovc_ring_advance(rc, true);
 	ovc_ring_collect(rc);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
@@ -196,17 +194,21 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 		need = 0;
 	}
 	ovc_ring_submit(rc->ring);
-	ovc_ring_advance(rc);
+	ovc_ring_advance(rc, true);
+	if (host->graves || host->vm_graves)
+		ovc_graves_look(host);
 	wake_starved(host);
 	progress |= atomic_load(&host->used) < freed;
 	ovc_blame_step(rc, now);
 	if (!need && !over && !rc->writing && !ovc_any_starved(host))
 		return wait;
+	if (!jobs)
+		return 0;
 	if (rc->writing && rc->nr_idle < 2)
 		return 100; /* nothing to do before a write is done */
 	if (progress && need)
 		return rc->writing >= need ? 1 : 0;
-	return rc->writing ? 1 : 5;
+	return rc->writing ? 1 : sooner(5, jobs);
 }
 
 /* ---- the thread -------------------------------------------------------- */
@@ -216,11 +218,23 @@ struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *rc)
 	return rc->ring;
 }
 
+/* What is in flight ends where it was begun. */
+static void finish(struct ovc_reclaim *rc)
+{
+	while (rc->nr_idle < OVC_DEPTH) {
+		ovc_ring_wait(rc->ring, 10);
+		pthread_mutex_lock(&rc->host->control);
+		ovc_settle_reap(rc);
+		pthread_mutex_unlock(&rc->host->control);
+	}
+}
+
 static void *run(void *arg)
 {
 	struct ovc_reclaim *rc = arg;
 	struct ovc_host *host = rc->host;
 
+	ovc_ring_own(rc->ring);
 	while (!atomic_load(&host->stop)) {
 		int fds[2], wait;
 		bool writing;
@@ -246,6 +260,7 @@ static void *run(void *arg)
 		ovc_poll_first(fds, 2, wait);
 		ovc_notify_clear(host->reclaim_wake);
 	}
+	finish(rc);
 	return NULL;
 }
 
@@ -287,12 +302,11 @@ void ovc_reclaim_destroy(struct ovc_reclaim **rp)
 		return;
 	if (rc->threaded)
 		pthread_join(rc->thread, NULL);
-	while (rc->ring && rc->nr_idle < OVC_DEPTH) {
-		ovc_ring_wait(rc->ring, 10);
-		ovc_settle_reap(rc);
-	}
-	if (rc->ring)
+	if (rc->ring) {
+		ovc_ring_own(rc->ring);
+		finish(rc);
 		ovc_ring_destroy(&rc->ring);
+	}
 	ovc_dedupe_destroy(&rc->dedupe);
 	ovc_meta_free(rc);
 	*rp = NULL;

@@ -17,6 +17,7 @@
 #define OVC_RETRY_NS	1000000000ull
 
 struct ovc_dedupe; /* dedupe.c */
+struct ovc_job;	   /* job.h */
 
 struct ovc_write {
 	bool check;	/* a read of dedupe.c's, not a write */
@@ -67,6 +68,7 @@ struct ovc_reclaim {
 	bool active;
 	struct ovc_blame blame;
 	unsigned probation_turn;
+	struct ovc_job *jobs; /* of callers, oldest first */
 	struct ovc_monitor monitor;
 	struct ovc_dedupe *dedupe; /* NULL until it is needed */
 };
@@ -108,6 +110,13 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 
 /* Does a page word name a ring position? */
 bool ovc_entry_named(uint64_t w, uint64_t pos);
+
+/* It names no page any more. */
+static inline void ovc_entry_clear(struct ovc_entry *e)
+{
+	e->region->entries--;
+	e->region = NULL;
+}
 
 /* Nobody names the entry any more: its slot, if it still has one, is free. */
 void ovc_entry_finish(struct ovc_entry *e);
@@ -158,8 +167,9 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc);
 
 /* ---- window.c ------------------------------------------------------------- */
 
-/* Lets the tail pass what is done, and frees the frames behind it. */
-void ovc_ring_advance(struct ovc_reclaim *rc);
+/* Lets the tail pass what is done, and frees the frames behind it. `settle`: what it meets
+ * that is staged again is settled, for which one has to own the ring of writes. */
+void ovc_ring_advance(struct ovc_reclaim *rc, bool settle);
 
 /* Frees frames whose page was put back, when they are many. */
 void ovc_ring_collect(struct ovc_reclaim *rc);
@@ -183,9 +193,6 @@ void ovc_dedupe_note(struct ovc_reclaim *rc, const struct ovc_entry *e,
 
 /* A read of ours is done. */
 void ovc_dedupe_done(struct ovc_reclaim *rc, struct ovc_write *io, int result);
-
-/* Waits until no page is in hand. */
-void ovc_dedupe_drain(struct ovc_reclaim *rc);
 
 void ovc_dedupe_destroy(struct ovc_dedupe **dp);
 

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region's life: added (the kernel's alone), tracked (registered with
- * userfaultfd, what is there adopted), untracked again, freed.
+ * A region's life: added (the kernel's alone), tracked (registered with userfaultfd, what
+ * is there adopted), freed.
  *
  * Tracking registers first and counts afterwards. A page that is touched between the
  * two faults and is counted by the pager; one that was there is adopted; so each is
  * counted once.
  *
- * Failures: what cannot be registered stays as it was. On removal all pages are
- * brought back before the registration ends, for a userfaultfd that goes with faults
- * in flight lets the guest read zeros.
+ * Failures: what cannot be registered stays as it was. How a region ends: leave.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,15 +19,11 @@
 #include "memory/advice.h"
 #include "memory/memory.h"
 #include "meta.h"
-#include "pager.h"
 #include "policy/hints.h"
 #include "promise.h"
-#include "range.h"
 #include "share.h"
 #include "sys/memfd.h"
 #include "untaken.h"
-
-#define TRIES 8
 
 #define LOOK  4096	     /* pages asked about at once */
 #define MARKS (OVC_PAGE / 8) /* bytes of 512 pages */
@@ -320,136 +314,4 @@ uint64_t ovc_vm_resident(const struct ovc_vm *vm)
 		if (!atomic_load(&vm->regions[i]->tracked))
 			bytes += ovc_region_untracked_resident(vm->regions[i]);
 	return bytes;
-}
-
-static uint64_t count_resident(struct ovc_region *r)
-{
-	uint64_t nr = 0, lost = 0;
-
-	for (uint64_t i = 0; i < r->nr; i++) {
-		if (!(i % 512) && !ovc_region_touched(r, i)) {
-			i += 511;
-			continue;
-		}
-		nr += ovc_word_state(atomic_load(&r->words[i])) == OVC_RESIDENT;
-		lost += ovc_word_state(atomic_load(&r->words[i])) ==
-			OVC_POISONED;
-	}
-	atomic_fetch_sub(&r->vm->poisoned, lost);
-	return nr;
-}
-
-/* Whatever else is mapped there now is not ours to unregister. */
-static void unregister_one(void *arg, char *from, size_t len)
-{
-	ovc_uffd_unregister(*(int *)arg, from, len);
-}
-
-/* The pages are back and the region goes, also where this fails. */
-static int unregister_run(const struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	int error = -ENOMEM;
-
-	/* The kernel may need memory to split a mapping. */
-	for (unsigned i = 0; i < TRIES && error; i++)
-		error = ovc_uffd_unregister(ovc_memory_uffd(r, idx),
-					    ovc_page_addr(r, idx),
-					    nr * OVC_PAGE);
-	if (error == -EINVAL) {
-		int fd = ovc_memory_uffd(r, idx);
-
-		error = ovc_pages_each_mapping(&r->vm->host->proc,
-					       ovc_page_addr(r, idx),
-					       nr * OVC_PAGE, unregister_one,
-					       &fd);
-	}
-	return error;
-}
-
-static void unregister(const struct ovc_region *r)
-{
-	struct ovc_host *host = r->vm->host;
-	int error = 0, e;
-
-	/* One run, unless something could not be made ordinary. */
-	for (uint64_t i = 0, n; i < r->nr; i += n) {
-		n = atomic_load(&r->promises) ? 1 : r->nr;
-		while (i + n < r->nr &&
-		       ovc_is_laid(r, i + n) == ovc_is_laid(r, i))
-			n++;
-		e = unregister_run(r, i, n);
-		error = error ? error : e;
-	}
-	if (error)
-		ovc_log(host, OVC_LOG_ERROR,
-			"%s: region %p cannot be unregistered: %s; where it is "
-			"still mapped, a touch of an absent page hangs until "
-			"the userfaultfd is closed",
-			r->vm->name, (void *)r->base, strerror(-error));
-}
-
-/* ---- what the VMM unmapped ------------------------------------------------- */
-
-static void find_hole(struct ovc_region *r)
-{
-	size_t len;
-	char *at;
-
-	if (!ovc_pages_hole(&r->vm->host->proc, r->base, r->nr * OVC_PAGE, &at,
-			    &len))
-		return;
-	r->hole = (uint64_t)(at - r->base) / OVC_PAGE;
-	r->hole_end = r->hole + len / OVC_PAGE;
-}
-
-/* The sentence, where some of the region was not there any more. */
-static int tell_hole(const struct ovc_region *r, int error)
-{
-	uint64_t from = r->hole, to = r->hole_end;
-
-	if (from >= to) {
-		from = atomic_load(&r->unmapped_from);
-		to = atomic_load(&r->unmapped_to);
-	}
-	if (from >= to)
-		return error;
-	return ovc_fail(-EFAULT,
-			"remove_region: of the region at %p the range from %p "
-			"to %p was unmapped, or mapped anew, before; the rest "
-			"of it is removed. Remove a region first, then unmap "
-			"it",
-			(void *)r->base, (void *)ovc_page_addr(r, from),
-			(void *)ovc_page_addr(r, to));
-}
-
-int ovc_region_untrack(struct ovc_region *r, bool throw_away)
-{
-	struct ovc_vm *vm = r->vm;
-	struct ovc_host *host = vm->host;
-	uint64_t nr;
-	int error = 0;
-
-	r->leaving = true;
-	find_hole(r);
-	if (!r->registered)
-		return tell_hole(r, 0);
-	atomic_store(&vm->leaving, true);
-	ovc_reclaim_drain(host->reclaim);
-	error = ovc_range_bring_back(r, throw_away);
-	atomic_store(&r->ending, true);
-	unregister(r);
-	/* Who served a fault of it until now has counted it, and put it on
-	 * probation, afterwards; later ones find nothing registered. */
-	ovc_host_quiesce(host);
-	ovc_promise_end(r);
-	ovc_reclaim_forget(host->reclaim, r);
-	ovc_pager_check_unheld(host, r);
-	nr = count_resident(r);
-	atomic_fetch_sub(&vm->resident, nr);
-	ovc_uncharge(host, nr);
-	atomic_store(&vm->leaving, false);
-	atomic_store(&r->tracked, false);
-	r->registered = false;
-	atomic_store(&r->ending, false);
-	return tell_hole(r, error);
 }

@@ -131,7 +131,10 @@ void ovc_settle_drops(struct ovc_reclaim *rc)
 		for (n = 1; i + n < rc->nr_drops; n++)
 			if (!go_together(d, &d[n], n))
 				break;
-		error = ovc_memory_of(r, d->e->idx)->drop(r, d->e->idx, n);
+		/* The memory of a region that is out is not ours to drop. */
+		error = atomic_load(&r->gone) ? 0 :
+						ovc_memory_of(r, d->e->idx)
+							->drop(r, d->e->idx, n);
 		if (!error && d->home.kind == OVC_HOME_STORE)
 			mapped = ovc_lay_run(r, d->e->idx, n, d->home.at,
 					     d->home.map);
@@ -201,9 +204,9 @@ static void drop_looked_at(struct ovc_region *r, uint64_t idx)
 void ovc_entry_finish(struct ovc_entry *e)
 {
 	free_slot(e);
-	if (!e->frame && !e->settled)
+	if (!e->frame && !e->settled && !atomic_load(&e->region->gone))
 		drop_looked_at(e->region, e->idx);
-	e->region = NULL;
+	ovc_entry_clear(e);
 }
 
 bool ovc_is_zero(const char *page)
@@ -321,6 +324,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 	op.nr_iov = runs;
 	rc->writing += nr;
 	vm->writing += nr;
+	vm->ios++;
 	if (!ovc_ring_queue(rc->ring, &op))
 		ovc_bug("the reclaim ring is full", 0);
 }
@@ -469,7 +473,8 @@ void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 		uint64_t pos = s->next++ % s->cap;
 		struct ovc_entry *e = &s->entries[pos];
 
-		if (e->region && is_guaranteed(rc, e->region->vm))
+		if (e->region && (atomic_load(&e->region->leaving) ||
+				  is_guaranteed(rc, e->region->vm)))
 			keep(rc, e, pos);
 		want -= ovc_settle_one(rc, e, pos);
 	}
@@ -529,9 +534,9 @@ static void written(struct ovc_reclaim *rc, struct ovc_write *io, uint64_t good,
 	rc->writing -= io->nr;
 	vm->writing -= io->nr;
 	OVC_COUNT(vm, swap_out, good);
-	/* Started by a caller's thread that has ended since: nothing is wrong with
-	 * the swap. */
-	if (error == -ECANCELED && good < io->nr)
+	/* Started by a thread that has ended since: nothing is wrong with the swap.
+	 * And of what becomes of a VM that is out nobody wants to know. */
+	if ((error == -ECANCELED && good < io->nr) || atomic_load(&vm->ending))
 		return;
 	if (good < io->nr) {
 		struct ovc_entry *e = ovc_entry_at(rc->host, io->pos[good]);
@@ -574,6 +579,7 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 			written(rc, io, good,
 				why_not_all(rc, io, good, result));
 		io->since = 0;
+		io->vm->ios--;
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
 	/* What was checked in vain is to be written. */

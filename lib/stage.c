@@ -41,6 +41,7 @@ static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
 				 .pos = s->head % s->cap,
 				 .clean = clean };
 	e->region = r;
+	r->entries++;
 	e->idx = idx;
 	e->frame = e->busy = e->settled = 0;
 	atomic_store(&e->slot, clean ? ovc_word_value(w) : OVC_NO_SLOT);
@@ -91,7 +92,7 @@ static void not_taken(struct ovc_region *r, struct ovc_entry *e,
 	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
 	bool gone = t->error == -ENOENT;
 
-	e->region = NULL;
+	ovc_entry_clear(e);
 	if (slot != OVC_NO_SLOT && !gone && t->clean) {
 		ovc_pager_end(r, t->idx, OVC_EV_KEPT_CLEAN, slot);
 		return;
@@ -341,7 +342,7 @@ static bool stage_stored(struct ovc_region *r, uint64_t idx)
 	if (ovc_memory_stage_bytes(r, idx, t.pos,
 				   ovc_shared_view(vm->host->store, page))) {
 		ovc_uncharge(vm->host, 1);
-		e->region = NULL;
+		ovc_entry_clear(e);
 		ovc_pager_end(r, idx, OVC_EV_TO_STORE, page);
 		return false;
 	}

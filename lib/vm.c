@@ -16,8 +16,10 @@
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
+#include "grave.h"
 #include "host.h"
 #include "internal.h"
+#include "leave.h"
 #include "meta.h"
 #include "sample.h"
 #include "share.h"
@@ -177,8 +179,11 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 
 	if (error)
 		return error;
-	while (host->vms[vm->index])
+	while (vm->index < OVC_MAX_VMS && host->taken[vm->index])
 		vm->index++;
+	if (vm->index == OVC_MAX_VMS)
+		return ovc_fail(-ENOSPC, "vm: disks of VMs that are gone do "
+					 "not answer, and keep their places");
 	choose_name(vm, o->name);
 	error = ovc_domain_join(host, o->domain, &vm->domain);
 	if (error)
@@ -194,8 +199,15 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	return error;
 }
 
-static void free_vm(struct ovc_vm *vm)
+void ovc_vm_free(struct ovc_vm *vm)
 {
+	int error = ovc_swap_destroy(&vm->swap);
+
+	if (error)
+		ovc_log(vm->host, OVC_LOG_WARNING,
+			"%s: its swap could not be wiped and still has its "
+			"memory: %s",
+			vm->name, strerror(-error));
 	ovc_balloon_end(vm);
 	pthread_mutex_destroy(&vm->pinning);
 	ovc_sample_end(vm);
@@ -229,6 +241,7 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 		if (vm->swap)
 			set_files(host, vm->index, ovc_swap_file(vm->swap)->fd);
 		host->vms[vm->index] = vm;
+		host->taken[vm->index] = true;
 		vm->id = ++host->next_vm_id;
 		ovc_events_join(host->events, vm);
 		host->nr_vms++;
@@ -238,7 +251,7 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	}
 	ovc_control_unlock(host);
 	if (error)
-		free_vm(vm);
+		ovc_vm_free(vm);
 	return error;
 }
 
@@ -323,47 +336,17 @@ static void take_out(struct ovc_vm *vm, unsigned n)
 		(vm->nr_regions - k) * sizeof(vm->by_gpa[0]));
 }
 
-/* Prefetches of a region that goes are forgotten; one that is under way sees that
- * the region is leaving, and ends. */
-static void drop_requests(struct ovc_host *host, const struct ovc_region *r)
+void ovc_vm_take_out(struct ovc_region *r)
 {
-	for (unsigned i = 0; i < OVC_MAX_REQUESTS; i++) {
-		struct ovc_request *q = &host->requests[i];
-		int ready = OVC_SLOT_READY;
+	struct ovc_host *host = r->vm->host;
 
-		if (q->region != r)
-			continue;
-		if (atomic_compare_exchange_strong(&q->state, &ready,
-						   OVC_SLOT_BUSY))
-			atomic_store(&q->state, OVC_SLOT_FREE);
-		for (unsigned round = 0;
-		     q->region == r && atomic_load(&q->state) == OVC_SLOT_BUSY;
-		     round++) {
-			ovc_wake_faulters(host);
-			ovc_host_pause(host, round);
-		}
-	}
-}
-
-static int remove_at(struct ovc_vm *vm, unsigned n, bool throw_away)
-{
-	struct ovc_host *host = vm->host;
-	struct ovc_region *r = vm->regions[n];
-	int error;
-
-	r->leaving = true;
-	ovc_sample_forget(vm, r);
-	ovc_share_quiesce(host);
-	drop_requests(host, r);
-	error = ovc_region_untrack(r, throw_away);
-	ovc_region_disown(r);
-	take_out(vm, n);
+	for (unsigned n = 0; n < r->vm->nr_regions; n++)
+		if (r->vm->regions[n] == r)
+			take_out(r->vm, n);
 	/* A map that cannot be made anew is mended in place. */
 	if (ovc_host_remap(host))
 		ovc_host_unmap(host, r);
-	ovc_region_free(r);
 	atomic_store(&host->changed, true);
-	return error;
 }
 
 static int add(struct ovc_vm *vm, const struct ovc_region_options *o)
@@ -420,33 +403,36 @@ int ovc_vm_add(struct ovc_vm *vm, const struct ovc_region_options *o)
 int ovc_vm_remove(struct ovc_vm *vm, const void *addr, bool throw_away)
 {
 	struct ovc_host *host = vm->host;
-	int error = -EINVAL;
+	struct ovc_region *r = NULL;
+	int error;
 
 	ovc_control_lock(host);
-	for (unsigned i = 0; i < vm->nr_regions; i++) {
-		if (vm->regions[i]->base != addr)
-			continue;
-		error = remove_at(vm, i, throw_away);
-		if (error && error != -EFAULT)
-			ovc_fail(error, "remove_region: some pages could not "
-					"be read back and stay poisoned");
-		ovc_control_unlock(host);
-		return error;
-	}
+	for (unsigned i = 0; i < vm->nr_regions; i++)
+		if (vm->regions[i]->base == addr)
+			r = vm->regions[i];
 	ovc_control_unlock(host);
-	return ovc_fail(error, "remove_region: no region of %s begins at %p",
-			vm->name, addr);
+	if (!r)
+		return ovc_fail(-EINVAL,
+				"remove_region: no region of %s begins at %p",
+				vm->name, addr);
+	error = ovc_leave(r, throw_away ? OVC_LEAVE_NONE : OVC_LEAVE_ALL);
+	if (error == -EIO)
+		ovc_fail(error, "remove_region: some pages could not be read "
+				"back and stay poisoned");
+	return error;
 }
 
 void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 {
 	struct ovc_host *host = vm->host;
-	int error;
+	bool now;
 
 	ovc_events_leave(host->events, vm);
-	ovc_control_lock(host);
+	atomic_store(&vm->ending, true);
 	while (vm->nr_regions)
-		remove_at(vm, vm->nr_regions - 1, throw_away);
+		ovc_leave(vm->regions[vm->nr_regions - 1],
+			  throw_away ? OVC_LEAVE_NONE : OVC_LEAVE_SOME);
+	ovc_control_lock(host);
 	if (vm->swap) {
 		set_files(host, vm->index, -1);
 		/* So that no ring keeps the file, and its space. */
@@ -457,13 +443,8 @@ void ovc_vm_unbuild(struct ovc_vm *vm, bool throw_away)
 	while (host->end && !host->vms[host->end - 1])
 		host->end--;
 	ovc_domain_leave(host, &vm->domain);
+	now = ovc_bury_vm(vm);
 	ovc_control_unlock(host);
-	/* As slow as its disk is. */
-	error = ovc_swap_destroy(&vm->swap);
-	if (error)
-		ovc_log(host, OVC_LOG_WARNING,
-			"%s: its swap could not be wiped and still has its "
-			"memory: %s",
-			vm->name, strerror(-error));
-	free_vm(vm);
+	if (now)
+		ovc_bury_now(vm);
 }

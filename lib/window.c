@@ -71,8 +71,7 @@ static void begin_again(struct ovc_staging *s)
 	s->high = 0;
 }
 
-/* Lets the tail pass what is done, and frees the frames behind it. */
-void ovc_ring_advance(struct ovc_reclaim *rc)
+void ovc_ring_advance(struct ovc_reclaim *rc, bool settle)
 {
 	struct ovc_host *host = rc->host;
 	struct ovc_staging *s = &host->ring;
@@ -88,8 +87,10 @@ void ovc_ring_advance(struct ovc_reclaim *rc)
 
 			/* What was refused by the guest's kernel is staged
 			 * again, behind `next`: take it here. */
-			ovc_settle_one(rc, e, pos);
-			ovc_settle_flush(rc);
+			if (settle) {
+				ovc_settle_one(rc, e, pos);
+				ovc_settle_flush(rc);
+			}
 			if (e->busy ||
 			    (e->region &&
 			     ovc_entry_named(

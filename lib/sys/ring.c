@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "meta.h"
+#include "page.h"
 #include "sys/fail.h"
 #include "sys/pages.h"
 #include "sys/thread.h"
@@ -46,7 +47,8 @@ struct ovc_ring {
 	struct worker *worker; /* NULL: io_uring */
 	unsigned depth;
 	unsigned in_flight;
-	bool writes; /* are among what is queued */
+	bool writes;		 /* are among what is queued */
+	_Atomic uintptr_t owner; /* pthread_self(), or 0: nobody yet */
 	struct iovec buffers;
 	_Atomic bool has_buffers; /* they can be registered */
 	_Atomic bool use_buffers; /* they are */
@@ -395,10 +397,25 @@ bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io)
 	return true;
 }
 
+void ovc_ring_own(struct ovc_ring *ring)
+{
+	atomic_store(&ring->owner, (uintptr_t)pthread_self());
+}
+
+bool ovc_ring_is_mine(const struct ovc_ring *ring)
+{
+	return atomic_load_explicit(&ring->owner, memory_order_relaxed) ==
+	       (uintptr_t)pthread_self();
+}
+
 int ovc_ring_submit(struct ovc_ring *ring)
 {
 	int got;
 
+	if (!atomic_load_explicit(&ring->owner, memory_order_relaxed))
+		ovc_ring_own(ring);
+	if (!ovc_ring_is_mine(ring))
+		ovc_bug("a thread submits to another's ring", 0);
 	if (ring->worker) {
 		pthread_mutex_lock(&ring->worker->lock);
 		ring->worker->started = ring->worker->queued;

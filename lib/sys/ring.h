@@ -2,7 +2,10 @@
 /*
  * Asynchronous reads and writes of swap files: io_uring, or where that is refused
  * (seccomp, sysctl, old kernel) a thread with preadv and pwritev. A ring belongs to
- * one thread; only ovc_ring_set_file() may be called from another, and what says so.
+ * the thread that first submits to it, or that says so: what io_uring has done, the kernel
+ * tells when the thread that submitted it leaves the kernel next, whatever keeps it there.
+ * A submit by another thread is a bug and aborts. ovc_ring_set_file() may be called from
+ * any thread, and what says so.
  */
 #ifndef OVC_SYS_RING_H
 #define OVC_SYS_RING_H
@@ -63,6 +66,13 @@ void ovc_ring_set_file(struct ovc_ring *ring, unsigned index, int fd);
 /* Queues an I/O. False when the ring is full. */
 bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io);
 
+/* From now on the ring is the calling thread's. What an earlier owner submitted ends when
+ * that one runs. One thread at a time. */
+void ovc_ring_own(struct ovc_ring *ring);
+
+/* Is it the calling thread's? Any thread. */
+bool ovc_ring_is_mine(const struct ovc_ring *ring);
+
 /* Starts what is queued. 0 or -errno; what could not start stays queued. */
 int ovc_ring_submit(struct ovc_ring *ring);
 
@@ -74,7 +84,7 @@ bool ovc_ring_behind(const struct ovc_ring *ring);
 unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 		       unsigned max);
 
-/* Waits until one is done, at most `ms` milliseconds. Any thread. */
+/* Submits, and waits until one is done, at most `ms` milliseconds. */
 void ovc_ring_wait(struct ovc_ring *ring, int ms);
 
 #endif

@@ -229,7 +229,13 @@ static void destroy_all(void)
 {
 	struct watched *w = watch_join("main", 0);
 
+	/* Who dispatched has ended: now we do. */
+	if (o.dispatch && ovc_host_dispatch(host))
+		fail("dispatch", 0);
+	/* All of it is to come back. */
 	watch(w, "vm_destroy", vms[0]);
+	if (ovc_host_set_budget(host, 2 * VMS * REGIONS * o.scale * MIB))
+		fail("set_budget", 0);
 	if (o.seed % 2)
 		ovc_vm_destroy(&vms[0], 0);
 	watch(w, "host_destroy", host);

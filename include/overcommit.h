@@ -19,6 +19,11 @@
  *   - Thread classes: [control] calls are made one at a time for one host;
  *     [any] calls are made from any thread at any time between creation and
  *     destruction of what they name.
+ *   - fork(): a host belongs to the process that created it. In a child each call on
+ *     it or on its VMs returns -EPERM; the destructors set the pointer to NULL and do
+ *     nothing else. A child can create a host of its own: a daemon creates its host
+ *     after it forked. vfork() or fork() and exec, posix_spawn(): at any time; the
+ *     child of vfork() makes no call.
  *   - The library does not look at environment variables, installs no signal
  *     handlers and keeps no state outside its handles, but for the sentence
  *     of ovc_error().

@@ -426,6 +426,20 @@ static bool try_move(struct ovc_host *host, char *window)
 	return ok;
 }
 
+/* So that a child of fork() is told from us at the price of a look at memory. */
+static int make_here(struct ovc_host *host)
+{
+	void *page;
+	int error = ovc_pages_make_wiped(&page);
+
+	if (error)
+		return error;
+	*(char *)page = 1;
+	host->here = page;
+	host->process = ovc_process();
+	return 0;
+}
+
 static int make_ring(struct ovc_host *host)
 {
 	struct ovc_staging *s = &host->ring;
@@ -463,7 +477,7 @@ static int make_ring(struct ovc_host *host)
 static int make_buffers(struct ovc_host *host, unsigned nr)
 {
 	uint64_t holds = (uint64_t)nr * OVC_HOLDS;
-	uint64_t pages = holds + ovc_faulter_buffer_pages(host, nr) * nr;
+	uint64_t pages = 1 + holds + ovc_faulter_buffer_pages(host, nr) * nr;
 	int error = ovc_pages_reserve(ZEROS, (void **)&host->zeros);
 
 	host->holds = ovc_meta_zalloc(holds * sizeof(*host->holds));
@@ -585,7 +599,9 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 	error = open_uffd(host, o->userfaultfd);
 	if (error)
 		return error;
-	error = make_ring(host);
+	error = make_here(host);
+	if (!error)
+		error = make_ring(host);
 	if (!error)
 		error = ovc_host_remap(host);
 	if (!error)
@@ -634,6 +650,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 			  host->ring.cap * sizeof(struct ovc_entry));
 	ovc_pages_release(host->hold_frames, host->hold_frames_len);
 	ovc_pages_release(host->zeros, ZEROS);
+	ovc_pages_release(host->here, OVC_PAGE);
 	if (host->store)
 		ovc_shared_destroy(&host->store);
 	ovc_pages_release(host->laid_window, OVC_LAID_WINDOW * OVC_PAGE);

@@ -310,6 +310,8 @@ struct ovc_faulter; /* fault.c */
 struct ovc_reclaim; /* reclaim.c */
 
 struct ovc_host {
+	const volatile char *here; /* 1; 0 in a child of fork() */
+	int process;		   /* that created it */
 	uint32_t flags, without;
 	_Atomic uint32_t features;
 	int uffd;

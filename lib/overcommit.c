@@ -103,6 +103,28 @@ static int check_stats(const char *what, const void *stats, size_t least)
 	return check_out(what, "stats", stats, least);
 }
 
+/* Every call on a host or a VM comes through one of these. In a child of fork() there
+ * are none of our threads, windows and locks that anybody could count on; `here` alone
+ * is made for that (MADV_WIPEONFORK): a byte that is 0 there. */
+static int check_host(const char *what, const struct ovc_host *host)
+{
+	if (!host)
+		return ovc_fail(-EINVAL, "%s: host is NULL", what);
+	if (*host->here)
+		return 0;
+	return ovc_fail(-EPERM,
+			"%s: this host was created by process %d; a fork()ed "
+			"child cannot use it: create it after fork(), or "
+			"exec()",
+			what, host->process);
+}
+
+static int check_vm(const char *what, const struct ovc_vm *vm)
+{
+	return vm ? check_host(what, vm->host) :
+		    ovc_fail(-EINVAL, "%s: vm is NULL", what);
+}
+
 /* ---- host -------------------------------------------------------------------------- */
 
 #define FEATURES_ALL ((1u << 12) - 1)
@@ -182,10 +204,10 @@ int ovc_host_create(const struct ovc_host_options *options,
 
 int ovc_host_set_share(struct ovc_host *host, uint32_t mode, uint32_t cpu)
 {
-	int error = check_share("set_share", mode, cpu);
+	int error = check_host("set_share", host);
 
-	if (!host)
-		return ovc_fail(-EINVAL, "set_share: host is NULL");
+	if (!error)
+		error = check_share("set_share", mode, cpu);
 	if (!error)
 		ovc_host_share(host, mode, cpu);
 	return error;
@@ -197,6 +219,10 @@ void ovc_host_destroy(struct ovc_host **hostp)
 
 	if (!host)
 		return;
+	if (check_host("host_destroy", host)) {
+		*hostp = NULL;
+		return;
+	}
 	if (ovc_events_are_mine(host->events)) {
 		ovc_fail(-EDEADLK, "host_destroy: called by the host's event "
 				   "function, which it would wait for");
@@ -213,9 +239,9 @@ void ovc_host_destroy(struct ovc_host **hostp)
 
 int ovc_host_set_budget(struct ovc_host *host, uint64_t budget)
 {
-	if (!host)
-		return ovc_fail(-EINVAL, "set_budget: host is NULL");
-	return ovc_host_resize(host, budget);
+	int error = check_host("set_budget", host);
+
+	return error ? error : ovc_host_resize(host, budget);
 }
 
 static void add_untaken(const struct ovc_vm *vm, struct ovc_host_stats *s)
@@ -310,8 +336,9 @@ int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats)
 
 	if (error)
 		return error;
-	if (!host)
-		return ovc_fail(-EINVAL, "host_stats: host is NULL");
+	error = check_host("host_stats", host);
+	if (error)
+		return error;
 	fill_host_stats(host, &s);
 	give(stats, &s, sizeof(s));
 	return 0;
@@ -319,8 +346,10 @@ int ovc_host_stats(struct ovc_host *host, struct ovc_host_stats *stats)
 
 static int check_dispatch(const char *what, const struct ovc_host *host)
 {
-	if (!host)
-		return ovc_fail(-EINVAL, "%s: host is NULL", what);
+	int error = check_host(what, host);
+
+	if (error)
+		return error;
 	if (!ovc_host_dispatched(host))
 		return ovc_fail(-EINVAL,
 				"%s: the host has threads of its own; "
@@ -331,8 +360,10 @@ static int check_dispatch(const char *what, const struct ovc_host *host)
 
 static int check_asked(const char *what, const struct ovc_host *host)
 {
-	if (!host)
-		return ovc_fail(-EINVAL, "%s: host is NULL", what);
+	int error = check_host(what, host);
+
+	if (error)
+		return error;
 	if (!ovc_events_are_asked_for(host->events))
 		return ovc_fail(-EINVAL,
 				"%s: the host was created with an event "
@@ -441,9 +472,11 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
 
 	if (error)
 		return error;
-	if (!host || !vmp)
-		return ovc_fail(-EINVAL, "vm_create: %s is NULL",
-				host ? "vmp" : "host");
+	error = check_host("vm_create", host);
+	if (error)
+		return error;
+	if (!vmp)
+		return ovc_fail(-EINVAL, "vm_create: vmp is NULL");
 	if (o.flags & ~(uint32_t)(OVC_VM_SPARSE_SWAP | OVC_VM_NO_SHARE |
 				  OVC_VM_NO_ZERO_SHARE))
 		return ovc_fail(-EINVAL,
@@ -475,20 +508,20 @@ void ovc_vm_destroy(struct ovc_vm **vmp, uint32_t flags)
 {
 	if (!vmp || !*vmp)
 		return;
-	ovc_vm_unbuild(*vmp, flags & OVC_THROW_AWAY);
+	if (!check_vm("vm_destroy", *vmp))
+		ovc_vm_unbuild(*vmp, flags & OVC_THROW_AWAY);
 	*vmp = NULL;
 }
 
 int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit)
 {
-	int error = check_limit("set_limit", limit);
+	int error = check_vm("set_limit", vm);
 
-	if (!vm)
-		return ovc_fail(-EINVAL, "set_limit: vm is NULL");
-	if (error)
-		return error;
-	error = check_shares("set_limit", 0, atomic_load(&vm->min) * OVC_PAGE,
-			     limit);
+	if (!error)
+		error = check_limit("set_limit", limit);
+	if (!error)
+		error = check_shares("set_limit", 0,
+				     atomic_load(&vm->min) * OVC_PAGE, limit);
 	if (error)
 		return error;
 	atomic_store(&vm->limit, limit / OVC_PAGE);
@@ -498,12 +531,11 @@ int ovc_vm_set_limit(struct ovc_vm *vm, uint64_t limit)
 
 int ovc_vm_set_shares(struct ovc_vm *vm, uint32_t shares, uint64_t min)
 {
-	int error;
+	int error = check_vm("set_shares", vm);
 
-	if (!vm)
-		return ovc_fail(-EINVAL, "set_shares: vm is NULL");
-	error = check_shares("set_shares", shares, min,
-			     atomic_load(&vm->limit) * OVC_PAGE);
+	if (!error)
+		error = check_shares("set_shares", shares, min,
+				     atomic_load(&vm->limit) * OVC_PAGE);
 	return error ? error : ovc_vm_entitle(vm, shares, min);
 }
 
@@ -516,8 +548,9 @@ int ovc_vm_add_region(struct ovc_vm *vm,
 
 	if (error)
 		return error;
-	if (!vm)
-		return ovc_fail(-EINVAL, "add_region: vm is NULL");
+	error = check_vm("add_region", vm);
+	if (error)
+		return error;
 	if (o.memfd == -1)
 		o.memfd = 0; /* what many programs have for "none" */
 	return ovc_vm_add(vm, &o);
@@ -525,8 +558,10 @@ int ovc_vm_add_region(struct ovc_vm *vm,
 
 int ovc_vm_remove_region(struct ovc_vm *vm, void *addr, uint32_t flags)
 {
-	if (!vm)
-		return ovc_fail(-EINVAL, "remove_region: vm is NULL");
+	int error = check_vm("remove_region", vm);
+
+	if (error)
+		return error;
 	if (flags & ~(uint32_t)OVC_THROW_AWAY)
 		return ovc_fail(-EINVAL,
 				"remove_region: flags %#x has unknown "
@@ -632,8 +667,9 @@ int ovc_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *stats)
 
 	if (error)
 		return error;
-	if (!vm)
-		return ovc_fail(-EINVAL, "vm_stats: vm is NULL");
+	error = check_vm("vm_stats", vm);
+	if (error)
+		return error;
 	fill_vm_stats(vm, &s);
 	give(stats, &s, sizeof(s));
 	return 0;
@@ -644,8 +680,10 @@ int ovc_vm_stats(struct ovc_vm *vm, struct ovc_vm_stats *stats)
 static int check_list(const char *what, const struct ovc_vm *vm,
 		      const void *list, size_t nr)
 {
-	if (!vm)
-		return ovc_fail(-EINVAL, "%s: vm is NULL", what);
+	int error = check_vm(what, vm);
+
+	if (error)
+		return error;
 	if (!list && nr)
 		return ovc_fail(-EINVAL, "%s: the list of %zu is NULL", what,
 				nr);
@@ -759,8 +797,9 @@ int ovc_vm_balloon_set(struct ovc_vm *vm,
 
 	if (error)
 		return error;
-	if (!vm)
-		return ovc_fail(-EINVAL, "balloon_set: vm is NULL");
+	error = check_vm("balloon_set", vm);
+	if (error)
+		return error;
 	if (o.flags &
 	    ~(uint32_t)(OVC_BALLOON_DRIVER | OVC_BALLOON_DEFLATE_ON_OOM))
 		return ovc_fail(-EINVAL,
@@ -779,16 +818,19 @@ int ovc_vm_balloon_set(struct ovc_vm *vm,
 
 int ovc_vm_balloon_fd(struct ovc_vm *vm)
 {
-	if (!vm)
-		return ovc_fail(-EINVAL, "balloon_fd: vm is NULL");
-	return ovc_balloon_fd(vm);
+	int error = check_vm("balloon_fd", vm);
+
+	return error ? error : ovc_balloon_fd(vm);
 }
 
 int ovc_vm_balloon_target(struct ovc_vm *vm, uint64_t *bytes)
 {
-	if (!vm || !bytes)
-		return ovc_fail(-EINVAL, "balloon_target: %s is NULL",
-				vm ? "bytes" : "vm");
+	int error = check_vm("balloon_target", vm);
+
+	if (error)
+		return error;
+	if (!bytes)
+		return ovc_fail(-EINVAL, "balloon_target: bytes is NULL");
 	*bytes = ovc_balloon_target(vm);
 	return 0;
 }
@@ -796,8 +838,10 @@ int ovc_vm_balloon_target(struct ovc_vm *vm, uint64_t *bytes)
 static int check_bytes(const char *what, const struct ovc_vm *vm,
 		       uint64_t bytes)
 {
-	if (!vm)
-		return ovc_fail(-EINVAL, "%s: vm is NULL", what);
+	int error = check_vm(what, vm);
+
+	if (error)
+		return error;
 	if (bytes % OVC_PAGE)
 		return ovc_fail(-EINVAL,
 				"%s: %llu bytes are no multiple of 4096", what,
@@ -829,9 +873,12 @@ int ovc_vm_balloon_stats(struct ovc_vm *vm,
 
 int ovc_vm_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages)
 {
-	if (!vm || !pages)
-		return ovc_fail(-EINVAL, "balloon_oom: %s is NULL",
-				vm ? "pages" : "vm");
+	int error = check_vm("balloon_oom", vm);
+
+	if (error)
+		return error;
+	if (!pages)
+		return ovc_fail(-EINVAL, "balloon_oom: pages is NULL");
 	if (!bytes)
 		return ovc_fail(-EINVAL, "balloon_oom: bytes is 0");
 	return ovc_balloon_oom(vm, bytes, pages);
@@ -843,11 +890,12 @@ int ovc_vm_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages)
 static int find(const char *what, struct ovc_vm *vm, const void *addr,
 		size_t len, struct ovc_region **r)
 {
+	int error = check_vm(what, vm);
 	struct ovc_host *host;
 	const char *a = addr;
 
-	if (!vm)
-		return ovc_fail(-EINVAL, "%s: vm is NULL", what);
+	if (error)
+		return error;
 	host = vm->host;
 	ovc_control_lock(host);
 	*r = ovc_map_find(atomic_load(&host->map), addr);

@@ -105,6 +105,26 @@ int ovc_pages_reserve(size_t len, void **addr)
 	return map_empty(NULL, len, 0, addr);
 }
 
+int ovc_pages_make_wiped(void **page)
+{
+	int error = ovc_sys_fail("mmap");
+	void *p;
+
+	if (error)
+		return error;
+	p = ovc_pages_map(NULL, PAGE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!p)
+		return -errno;
+	error = ovc_sys_fail("madvise");
+	if (!error && madvise(p, PAGE, MADV_WIPEONFORK))
+		error = -errno;
+	if (error)
+		munmap(p, PAGE);
+	else
+		*page = p;
+	return error;
+}
+
 void ovc_pages_release(const volatile void *addr, size_t len)
 {
 	if (addr)

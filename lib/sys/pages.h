@@ -65,6 +65,9 @@ int ovc_pages_move_away(void *from, void *to, size_t len);
  * has no poison. */
 int ovc_pages_forbid(void *addr, size_t len);
 
+/* One page that is all zeros in a child of fork(). */
+int ovc_pages_make_wiped(void **page);
+
 /* Touches a range for writing (5.14): what another process shares of it is copied. */
 int ovc_pages_populate(void *addr, size_t len);
 

@@ -235,6 +235,11 @@ void ovc_nap(unsigned round)
 		nanosleep(&nap, NULL);
 }
 
+int ovc_process(void)
+{
+	return getpid();
+}
+
 static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;

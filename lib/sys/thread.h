@@ -60,6 +60,7 @@ int ovc_cpu(unsigned n);
 /* Lets others run: the longer the higher `round`. */
 void ovc_nap(unsigned round);
 
+int ovc_process(void);	   /* its id */
 uint64_t ovc_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t ovc_cpu_ns(void); /* that the calling thread has used */
 

@@ -423,7 +423,11 @@ enum ovc_log_level {
 
 /* ovc_host_options.flags */
 
-/* No threads: the VMM polls ovc_host_fd() and calls ovc_host_dispatch(). */
+/* No threads: the VMM polls ovc_host_fd() and calls ovc_host_dispatch(). For a thread
+ * that does nothing else. A main loop that also emulates devices is a trap: it touches
+ * guest memory, the page is absent, and who would bring it is the one that waits for it,
+ * for ever. So does whoever holds a lock that the loop takes. Without the flag the library
+ * has threads of its own, and no such rule. */
 #define OVC_HOST_DISPATCH (1u << 0)
 
 /* When equal pages are looked for, to be kept once. */
@@ -483,7 +487,8 @@ struct ovc_host_options {
 	uint32_t share; /* enum ovc_share_mode */
 
 	/* Percent of one CPU that looking for equal pages may take at most,
-	 * 1 to 100; what it costs guests to write pages that are watched counts
+	 * 1 to 100, or of what the process gets where that is less (a limit of
+	 * its cgroup, a busy machine); what it costs guests to write pages that are watched counts
 	 * as well. Less is taken while passes find little. Default: 5. */
 	uint32_t share_cpu;
 
@@ -638,8 +643,9 @@ int ovc_host_fd(struct ovc_host *host);
 
 /*
  * Dispatch mode: does what is ready (faults, reads, reclaim), without
- * blocking. The thread that calls it must not touch guest memory. It is made by one
- * thread, beside any other call but ovc_host_destroy(): range calls and [control] calls
+ * blocking. The thread that calls it must never touch guest memory, itself or by a
+ * system call, nor wait for a thread that does: nobody else would bring the page.
+ * It is made by one thread, beside any other call but ovc_host_destroy(): range calls and [control] calls
  * of other threads wait until it has done their work; made by that thread itself, they do
  * it. Before the first call that is the thread which created the host. Another one that
  * calls it takes its place; what the earlier one began to read or write may take until

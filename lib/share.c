@@ -19,7 +19,7 @@
  * its hash changed.
  *
  * CPU time is a budget: after each step the thread sleeps as long as makes it no more
- * than share_cpu percent. What guests pay counts as well: who writes a page that was
+ * than share_cpu percent of a CPU, or of what the process gets of one (policy/pace.c). What guests pay counts as well: who writes a page that was
  * protected to see whether it is written takes a fault of the kernel's. A pass that found
  * little lets the next ones take a quarter of that, but so much that a pass takes no
  * longer than a minute, if that is enough.
@@ -41,6 +41,7 @@
 #include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
+#include "policy/pace.h"
 #include "store/shared.h"
 
 #define CHUNK	   OVC_SHARE_CHUNK
@@ -67,7 +68,8 @@ struct ovc_share {
 	bool little; /* the last pass found little */
 	uint64_t last_cpu;
 
-	uint64_t owed; /* ns of work, ours and guests', not slept for */
+	uint64_t owed;	      /* ns of work, ours and guests', not slept for */
+	struct ovc_pace seen; /* at the last sleep, since the beginning of time */
 	uint64_t recounted;
 
 	uint64_t number; /* of the chunk's first page */
@@ -522,17 +524,37 @@ static unsigned percent_now(const struct ovc_share *s)
 	return least < most ? least : most;
 }
 
+/* What happened since the last look. Who steps may be another thread each time, in
+ * dispatch mode: then what he waited is not known. */
+static struct ovc_pace look_at_cpu(struct ovc_share *s)
+{
+	struct ovc_pace now = { .wall = ovc_now_ns(),
+				.process = ovc_process_cpu_ns() };
+	struct ovc_pace was = s->seen;
+
+	ovc_thread_waits(&s->host->proc, &now.ran, &now.waited);
+	s->seen = now;
+	if (!s->threaded || now.ran < was.ran || now.waited < was.waited)
+		now.waited = was.waited;
+	return (struct ovc_pace){ now.wall - was.wall,
+				  now.process - was.process,
+				  now.ran > was.ran ? now.ran - was.ran : 0,
+				  now.waited - was.waited };
+}
+
 /* How long to sleep for the work that was done; 0: go on. */
 static int sleep_for(struct ovc_share *s)
 {
 	unsigned percent = percent_now(s);
+	struct ovc_pace pace;
 	uint64_t ns;
 
-	if (percent >= 100 || s->owed < BURST_NS)
+	if (s->owed < BURST_NS)
 		return 0;
-	ns = s->owed * (100 - percent) / percent;
+	pace = look_at_cpu(s);
+	ns = ovc_pace_sleep(&pace, s->owed, percent);
 	s->owed = 0;
-	return (int)(ns / 1000000 + 1);
+	return ns ? (int)(ns / 1000000 + 1) : 0;
 }
 
 int ovc_share_step(struct ovc_share *s)
@@ -612,6 +634,8 @@ int ovc_share_create(struct ovc_host *host, bool thread, struct ovc_share **sp)
 		return -ENOMEM;
 	s->host = host;
 	s->first = true;
+	s->seen.wall = ovc_now_ns();
+	s->seen.process = ovc_process_cpu_ns();
 	s->stop = -1;
 	s->wake = ovc_notify_create();
 	if (s->wake >= 0)

@@ -6,11 +6,13 @@
 #include "sys/thread.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -256,4 +258,29 @@ uint64_t ovc_now_ns(void)
 uint64_t ovc_cpu_ns(void)
 {
 	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t ovc_process_cpu_ns(void)
+{
+	return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+void ovc_thread_waits(const struct ovc_proc *proc, uint64_t *ran,
+		      uint64_t *waited)
+{
+	unsigned long long a, b;
+	char path[64], text[96];
+	int fd;
+
+	*ran = *waited = 0;
+	snprintf(path, sizeof(path), "task/%d/schedstat", (int)gettid());
+	fd = proc->self < 0 || ovc_sys_fail("open schedstat") ?
+		     -1 :
+		     openat(proc->self, path, O_RDONLY | O_CLOEXEC);
+	if (ovc_proc_text(fd, "read schedstat", text, sizeof(text)) &&
+	    sscanf(text, "%llu %llu", &a, &b) == 2) {
+		*ran = a;
+		*waited = b;
+	}
+	ovc_fd_close(fd);
 }

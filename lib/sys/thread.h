@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sys/proc.h"
+
 /* An eventfd: readable from ovc_notify_post() to ovc_notify_clear(). */
 int ovc_notify_create(void);
 void ovc_notify_post(int fd);
@@ -63,5 +65,11 @@ void ovc_nap(unsigned round);
 int ovc_process(void);	   /* its id */
 uint64_t ovc_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t ovc_cpu_ns(void); /* that the calling thread has used */
+uint64_t ovc_process_cpu_ns(void);
+
+/* For how long the calling thread ran, and waited for a CPU, since it began; 0 where the
+ * kernel does not tell. */
+void ovc_thread_waits(const struct ovc_proc *proc, uint64_t *ran,
+		      uint64_t *waited);
 
 #endif

@@ -645,8 +645,8 @@ int ovc_host_fd(struct ovc_host *host);
  * Dispatch mode: does what is ready (faults, reads, reclaim), without
  * blocking. The thread that calls it must never touch guest memory, itself or by a
  * system call, nor wait for a thread that does: nobody else would bring the page.
- * It is made by one thread, beside any other call but ovc_host_destroy(): range calls and [control] calls
- * of other threads wait until it has done their work; made by that thread itself, they do
+ * It is made by one thread, beside any other call but ovc_host_destroy(): range calls
+ * and [control] calls of other threads wait until it has done their work; made by that thread itself, they do
  * it. Before the first call that is the thread which created the host. Another one that
  * calls it takes its place; what the earlier one began to read or write may take until
  * that one runs.

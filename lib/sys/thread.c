@@ -123,9 +123,15 @@ static void unlock_stack(void)
 
 	if (pthread_getattr_np(pthread_self(), &attr))
 		return;
-	if (!pthread_attr_getstack(&attr, &stack, &len) && len > STACK_KEPT) {
+	if (!pthread_attr_getstack(&attr, &stack, &len)) {
+		/* Not from its end: thread-local storage is there, of any size. */
+		size_t below = (size_t)((char *)__builtin_frame_address(0) -
+					(char *)stack);
+
 		munlock(stack, len);
-		madvise(stack, len - STACK_KEPT, MADV_DONTNEED);
+		if (below > STACK_KEPT)
+			madvise(stack, (below - STACK_KEPT) & ~(size_t)4095,
+				MADV_DONTNEED);
 	}
 	pthread_attr_destroy(&attr);
 }

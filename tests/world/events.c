@@ -312,6 +312,7 @@ static struct {
 	struct ovc_host *host;
 	struct ovc_vm *vm;
 	atomic_uint done;
+	atomic_bool idle; /* no call on the VM is under way */
 	bool refused;
 } own;
 
@@ -322,6 +323,8 @@ static void destroy_all(const struct ovc_event *event, void *opaque)
 	(void)opaque;
 	if (event->vm != own.vm || own.done)
 		return;
+	while (!own.idle)
+		usleep(1000);
 	ovc_vm_destroy(&own.vm, OVC_THROW_AWAY);
 	ovc_host_destroy(&host);
 	own.refused = host && strstr(ovc_error(), "event function");
@@ -340,6 +343,7 @@ Test(events, a_function_may_destroy_the_vm_but_not_the_host)
 	cr_assert_eq(ovc_vm_reclaim(own.vm, mem, MIB), 0);
 	spoil(path, MIB);
 	cr_assert_eq(ovc_vm_pin(own.vm, mem, PAGE), -EIO);
+	own.idle = true;
 	cr_assert(await(&own.done, 1), "the function does not return");
 	cr_assert_null(own.vm);
 	cr_assert(own.refused);

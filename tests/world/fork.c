@@ -78,6 +78,8 @@ static int try_balloon(struct world *w)
 
 	VM_REFUSED(balloon_inflate, w->vm, &pfn, 1, NULL);
 	VM_REFUSED(balloon_deflate, w->vm, &pfn, 1, NULL);
+	VM_REFUSED(balloon_inflate_ranges, w->vm, &range, 1, NULL);
+	VM_REFUSED(balloon_deflate_ranges, w->vm, &range, 1, NULL);
 	VM_REFUSED(balloon_report, w->vm, &range, 1, NULL);
 	VM_REFUSED(balloon_set, w->vm, NULL);
 	VM_REFUSED(balloon_fd, w->vm);

@@ -461,11 +461,13 @@ struct ovc_host_options {
 	 * (JEMALLOC is chosen when the library is built.) */
 	uint32_t without;
 
-	/* A userfaultfd that a privileged launcher opened with O_CLOEXEC and
-	 * O_NONBLOCK and on which no UFFDIO_API was called, above 0; the host
-	 * takes ownership when creation succeeds. Default: the library opens
-	 * /dev/userfaultfd, or calls userfaultfd(2). It opens one more to map
-	 * shared pages; they are not mapped where it may not. */
+	/* A userfaultfd that this process opened before it gave up its rights,
+	 * and on which no UFFDIO_API was called, above 0; it must not be of
+	 * user mode only, and cannot be another process's, which is tried out.
+	 * It is made nonblocking and close-on-exec. The host takes ownership
+	 * when creation succeeds. Default: the library opens /dev/userfaultfd,
+	 * or calls userfaultfd(2). It opens one more to map shared pages; they
+	 * are not mapped where it may not. */
 	int32_t userfaultfd;
 
 	/* Called for each event, one at a time, from a thread of the library's
@@ -577,9 +579,11 @@ struct ovc_host_stats {
 
 /*
  * Creates a host with a budget. *hostp is set on success only.
- *  -EINVAL  an option is out of range or of an unknown size
+ *  -EINVAL  an option is out of range or of an unknown size; the userfaultfd
+ *           that was passed is none, is another process's, or was used before
  *  -EPERM   userfaultfd not permitted: be root, have CAP_SYS_PTRACE, open
- *           /dev/userfaultfd, or pass a descriptor
+ *           /dev/userfaultfd, or pass a descriptor; one that was passed is of
+ *           user mode only
  *  -ENOSYS  the kernel has no userfaultfd
  *  -ENOMEM, -EMFILE, -EAGAIN as the kernel gives them
  * [control]

@@ -384,6 +384,7 @@ static void open_laid_uffd(struct ovc_host *host)
 static int open_uffd(struct ovc_host *host, int given)
 {
 	struct ovc_uffd_features *f = &host->uffd_features;
+	const char *why = NULL;
 
 	f->move = !(host->without & OVC_FEATURE_MOVE);
 	f->poison = !(host->without & OVC_FEATURE_POISON);
@@ -391,11 +392,15 @@ static int open_uffd(struct ovc_host *host, int given)
 	/* Written pages are found by the scan only. */
 	f->wp_async = !(host->without & OVC_FEATURE_WP_ASYNC) &&
 		      host->pagemap.scan;
-	host->uffd = ovc_uffd_open(given, f);
+	host->uffd = given > 0 ? ovc_uffd_take(given, f, &why) :
+				 ovc_uffd_open(0, f);
 	if (host->uffd >= 0) {
 		open_laid_uffd(host);
 		return 0;
 	}
+	if (given > 0)
+		return ovc_fail(host->uffd, "options.userfaultfd %d: %s", given,
+				why ? why : strerror(-host->uffd));
 	if (host->uffd == -EPERM || host->uffd == -EACCES)
 		return ovc_fail(-EPERM, "userfaultfd is not permitted: be "
 					"root, have CAP_SYS_PTRACE, be allowed "

@@ -37,6 +37,13 @@ struct ovc_uffd_fault {
  */
 int ovc_uffd_open(int given, struct ovc_uffd_features *want);
 
+/*
+ * The same with one that was given, which is tried out: that it is one, of this process,
+ * and hears of faults of the kernel; see given.c. *why says what is wrong, or is NULL where
+ * the error does.
+ */
+int ovc_uffd_take(int fd, struct ovc_uffd_features *want, const char **why);
+
 int ovc_uffd_register(int fd, void *addr, size_t len, bool minor, bool wp);
 int ovc_uffd_unregister(int fd, void *addr, size_t len);
 

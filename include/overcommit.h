@@ -213,6 +213,13 @@ struct ovc_policy_snapshot {
 
 	const struct ovc_policy_vm *vms;
 	size_t nr_vms;
+
+	/* Of the memory cgroup that the process is in: what it leaves to guests
+	 * and library (`budget` is no more than that), UINT64_MAX for all; its
+	 * own stalls, avg10 of memory.pressure, or OVC_POLICY_UNKNOWN_RATE
+	 * (version 1 of cgroups has none). */
+	uint64_t cgroup_limit;
+	uint32_t cgroup_psi_some, cgroup_psi_full;
 };
 
 /* What the host does, each on top of what it does in the state before. */
@@ -575,6 +582,11 @@ struct ovc_host_stats {
 	/* What cannot be taken from guests: the sums of all VMs'. */
 	uint64_t untaken[OVC_UNTAKEN_ROOM];
 	uint64_t refusals;
+
+	/* What is kept to: `budget`, or what the process's memory cgroup (and
+	 * those above it) leaves, less a part for what it counts beside guests;
+	 * looked at each second. */
+	uint64_t budget_effective;
 };
 
 /*

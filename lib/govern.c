@@ -181,14 +181,17 @@ static void tell(struct ovc_host *host, struct ovc_govern *g, uint64_t now,
 	*s = (struct ovc_policy_snapshot){
 		.size = sizeof(*s),
 		.now = now,
-		.budget = atomic_load(&host->budget),
+		.budget = ovc_host_budget(host),
 		.overhead = ovc_host_metadata(host) + host->buffers,
 		.mem_available = machine.available,
 		.mem_total = machine.total,
 		.psi_some = machine.some,
 		.psi_full = machine.full,
+		.cgroup_limit = atomic_load(&host->may),
 		.vms = g->vms,
 	};
+	ovc_cgroup_stalls(&host->cgroup, &s->cgroup_psi_some,
+			  &s->cgroup_psi_full);
 	s->used = ovc_host_held(host) * OVC_PAGE + s->overhead;
 	for (unsigned i = 0; i < host->end; i++)
 		if (host->vms[i])
@@ -292,7 +295,7 @@ uint64_t ovc_govern_decisions(const struct ovc_host *host)
 int ovc_govern_admit(const struct ovc_host *host, const struct ovc_vm *vm,
 		     uint64_t min, const char *what)
 {
-	uint64_t budget = atomic_load(&host->budget), needed = min;
+	uint64_t budget = ovc_host_budget(host), needed = min;
 	uint64_t own = ovc_host_metadata(host) + host->buffers +
 		       atomic_load(&host->reserve);
 	uint64_t room = budget > own ? budget - own : 0;

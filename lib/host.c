@@ -43,7 +43,7 @@ uint64_t ovc_host_metadata(const struct ovc_host *host)
 
 void ovc_host_recount(struct ovc_host *host)
 {
-	uint64_t budget = atomic_load(&host->budget);
+	uint64_t budget = ovc_host_budget(host);
 	uint64_t own = ovc_host_metadata(host) + host->buffers;
 
 	atomic_store(&host->allowed,
@@ -334,6 +334,52 @@ void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region)
 	atomic_store(&host->map, map);
 }
 
+/* ---- the memory cgroup ------------------------------------------------------------------ */
+
+#define LOOK_NS 1000000000ull
+
+/* The cgroup counts more than we do: the rest of the process, page tables, what the kernel
+ * keeps for it. */
+static uint64_t part_for_guests(uint64_t limit)
+{
+	uint64_t rest = limit / 16 > 16 * MIB ? limit / 16 : 16 * MIB;
+
+	return limit == UINT64_MAX ? limit : limit > rest ? limit - rest : 0;
+}
+
+static void tell_cgroup(struct ovc_host *host, uint64_t limit)
+{
+	if (ovc_host_budget(host) < atomic_load(&host->budget))
+		ovc_log(host, OVC_LOG_WARNING,
+			"the process's memory cgroup may hold %llu MiB, so that "
+			"%llu MiB are the budget, and not %llu MiB",
+			(unsigned long long)limit >> 20,
+			(unsigned long long)ovc_host_budget(host) >> 20,
+			(unsigned long long)atomic_load(&host->budget) >> 20);
+	else
+		ovc_log(host, OVC_LOG_INFO,
+			"the process's memory cgroup leaves the budget alone");
+}
+
+int ovc_host_look_at_cgroup(struct ovc_host *host, uint64_t now)
+{
+	uint64_t limit, may;
+
+	if (!host->cgroup.nr)
+		return -1;
+	if (now < host->cgroup_at)
+		return (int)((host->cgroup_at - now) / 1000000 + 1);
+	host->cgroup_at = now + LOOK_NS;
+	limit = ovc_cgroup_limit(&host->cgroup);
+	may = part_for_guests(limit);
+	if (may != atomic_exchange(&host->may, may)) {
+		ovc_host_recount(host);
+		atomic_store(&host->changed, true);
+		tell_cgroup(host, limit);
+	}
+	return LOOK_NS / 1000000;
+}
+
 /* ---- creation ------------------------------------------------------------------------------ */
 
 static int set_reserve(struct ovc_host *host, uint64_t budget, uint64_t asked)
@@ -341,7 +387,8 @@ static int set_reserve(struct ovc_host *host, uint64_t budget, uint64_t asked)
 	uint64_t reserve = asked;
 
 	if (!reserve) {
-		reserve = budget / 64;
+		reserve = atomic_load(&host->may);
+		reserve = (reserve < budget ? reserve : budget) / 64;
 		reserve = reserve < 2 * MIB ? 2 * MIB : reserve;
 		reserve = reserve > 256 * MIB ? 256 * MIB : reserve;
 	}
@@ -587,8 +634,11 @@ static int make_epoll(struct ovc_host *host)
 
 static int build(struct ovc_host *host, const struct ovc_host_options *o)
 {
-	int error = set_reserve(host, o->budget, o->reserve);
+	int error;
 
+	atomic_store(&host->budget, o->budget);
+	ovc_host_look_at_cgroup(host, ovc_now_ns());
+	error = set_reserve(host, o->budget, o->reserve);
 	if (error)
 		return error;
 	error = ovc_govern_create(o, &host->govern);
@@ -625,10 +675,13 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 		return ovc_fail(-EINVAL,
 				"budget: after %llu KiB for the library itself "
 				"less than twice the reserve is left; raise "
-				"it, or have fewer fault threads",
+				"it%s, or have fewer fault threads",
 				(unsigned long long)(ovc_host_metadata(host) +
 						     host->buffers) >>
-					10);
+					10,
+				ovc_host_budget(host) < o->budget ?
+					" and the memory cgroup's limit" :
+					"");
 	return 0;
 }
 
@@ -663,6 +716,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	ovc_meta_free(host->holds);
 	ovc_pagemap_close(&host->pagemap);
 	ovc_proc_close(&host->proc);
+	ovc_cgroup_close(&host->cgroup);
 	ovc_fd_close(host->epoll);
 	ovc_fd_close(host->timer);
 	ovc_fd_close(host->fault_wake);
@@ -701,6 +755,8 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->uffd = host->laid_uffd = host->epoll = host->timer =
 		host->pagemap.fd = -1;
 	host->fault_wake = host->reclaim_wake = -1;
+	ovc_cgroup_open(&host->cgroup);
+	atomic_store(&host->may, UINT64_MAX);
 	host->proc = (struct ovc_proc)OVC_PROC_NONE;
 	ovc_proc_open(&host->proc);
 	pthread_mutex_init(&host->control, NULL);

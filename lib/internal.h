@@ -89,6 +89,7 @@
 #include "policy/stream.h"
 #include "stat.h"
 #include "store/swap.h"
+#include "sys/cgroup.h"
 #include "sys/pages.h"
 #include "sys/proc.h"
 #include "sys/ring.h"
@@ -319,9 +320,13 @@ struct ovc_host {
 	struct ovc_uffd_features uffd_features, laid_features;
 	struct ovc_pagemap pagemap;
 	struct ovc_proc proc;
+	struct ovc_cgroup
+		cgroup; /* with control, as the time of the next look: */
+	uint64_t cgroup_at;
 	bool batch_advise;
 
-	_Atomic uint64_t budget, reserve;	/* bytes */
+	_Atomic uint64_t budget, reserve; /* bytes */
+	_Atomic uint64_t may; /* bytes that the memory cgroup leaves */
 	_Atomic uint64_t used, allowed, pinned; /* pages */
 	_Atomic uint64_t tables;  /* bytes of sparse tables touched */
 	uint64_t buffers;	  /* bytes */
@@ -425,6 +430,19 @@ static inline bool ovc_host_dispatched(const struct ovc_host *host)
 /* Takes host->control from a caller, ahead of the reclaim thread's next step. */
 void ovc_control_lock(struct ovc_host *host);
 void ovc_control_unlock(struct ovc_host *host);
+
+/* The budget, or what the process's memory cgroup leaves, whichever is less: bytes. */
+static inline uint64_t ovc_host_budget(const struct ovc_host *host)
+{
+	uint64_t budget = atomic_load(&host->budget);
+	uint64_t may = atomic_load(&host->may);
+
+	return may < budget ? may : budget;
+}
+
+/* Looks at the memory cgroup, when it is time to. Returns in how many ms to look again,
+ * -1 for never. Needs control. */
+int ovc_host_look_at_cgroup(struct ovc_host *host, uint64_t now);
 
 /* Pages that may be charged, from the budget and what we use ourselves. */
 void ovc_host_recount(struct ovc_host *host);

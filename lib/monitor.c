@@ -99,7 +99,7 @@ static uint64_t look_at_host(const struct ovc_monitor *m, struct ovc_host *host)
 		configured += host->vms[i] ? host->vms[i]->configured : 0;
 	/* What we use ourselves is little until something is tracked, and not
 	 * worth to begin with that. */
-	if (configured * OVC_PAGE <= atomic_load(&host->budget))
+	if (configured * OVC_PAGE <= ovc_host_budget(host))
 		return UINT64_MAX;
 	for (unsigned i = 0; i < host->end; i++)
 		for (unsigned k = 0;

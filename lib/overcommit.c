@@ -293,6 +293,7 @@ static void fill_host_stats(struct ovc_host *host, struct ovc_host_stats *s)
 	ovc_control_unlock(host);
 	untracked = resident > tracked ? resident - tracked : 0;
 	s->budget = atomic_load(&host->budget);
+	s->budget_effective = ovc_host_budget(host);
 	s->reserve = atomic_load(&host->reserve);
 	s->resident = resident;
 	s->staged = staged * OVC_PAGE;

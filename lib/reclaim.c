@@ -177,6 +177,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 
 	wait = sooner(wait, ovc_promise_watch(host, now));
 	wait = sooner(wait, ovc_govern_step(host, now));
+	wait = sooner(wait, ovc_host_look_at_cgroup(host, now));
 	ovc_host_recount(host);
 	ovc_ring_unlock(host);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));

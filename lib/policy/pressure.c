@@ -6,7 +6,8 @@
  * counts. The machine may have less than the budget says, for there are other
  * programs. Its stalls (PSI) can make the state soft or hard, too, but not low; while a
  * quarter of the machine is available they are of somebody at a limit of his own (a
- * cgroup), whom nothing would help that we give back.
+ * cgroup), whom nothing would help that we give back. Those of our own memory cgroup
+ * count always.
  *
  * A state is entered at one figure and left at another, a little better one: the
  * state is computed for both, and the one before is kept in between.
@@ -44,6 +45,12 @@ static bool knows_machine(const struct ovc_policy_snapshot *s)
 	       s->mem_total != OVC_POLICY_UNKNOWN &&
 	       s->mem_available <= s->mem_total && s->mem_total &&
 	       s->mem_total <= UINT64_MAX / 2;
+}
+
+/* A program made for an earlier version has a shorter snapshot. */
+static bool knows_cgroup(const struct ovc_policy_snapshot *s)
+{
+	return s->size >= sizeof(*s);
 }
 
 /* Is so little available that stalls are for want of it? */
@@ -137,9 +144,16 @@ void ovc_pressure_update(struct ovc_pressure *p,
 {
 	bool count = may_stall(s);
 	struct verdict enter, leave;
+	bool some, full;
 
-	p->some = count && stalls(s->psi_some, o->psi_some, p->some);
-	p->full = count && stalls(s->psi_full, o->psi_full, p->full);
+	some = count && stalls(s->psi_some, o->psi_some, p->some);
+	full = count && stalls(s->psi_full, o->psi_full, p->full);
+	if (knows_cgroup(s)) {
+		some |= stalls(s->cgroup_psi_some, o->psi_some, p->some);
+		full |= stalls(s->cgroup_psi_full, o->psi_full, p->full);
+	}
+	p->some = some;
+	p->full = full;
 	enter = judge(p, s, o, 0);
 	leave = judge(p, s, o, o->hysteresis);
 	if (enter.state < p->state && leave.state < p->state)

@@ -192,6 +192,28 @@ Test(pressure, stalls_that_never_counted_do_not_keep_a_state)
 	cr_assert_eq(with_free(5000), OVC_POLICY_HIGH);
 }
 
+Test(pressure, stalls_of_the_own_cgroup_count_whatever_the_machine_has)
+{
+	snapshot.mem_total = 4 * BUDGET;
+	snapshot.mem_available = 3 * BUDGET;
+	snapshot.cgroup_psi_some = 999;
+	cr_assert_eq(update(), OVC_POLICY_HIGH);
+	snapshot.cgroup_psi_some = 1000;
+	cr_assert_eq(update(), OVC_POLICY_SOFT);
+	snapshot.cgroup_psi_full = 500;
+	cr_assert_eq(update(), OVC_POLICY_HARD);
+	snapshot.cgroup_psi_some = snapshot.cgroup_psi_full =
+		OVC_POLICY_UNKNOWN_RATE;
+	cr_assert_eq(update(), OVC_POLICY_HIGH);
+}
+
+Test(pressure, a_snapshot_without_a_cgroup_is_taken)
+{
+	snapshot.size = offsetof(struct ovc_policy_snapshot, cgroup_limit);
+	snapshot.cgroup_psi_some = snapshot.cgroup_psi_full = 9000;
+	cr_assert_eq(update(), OVC_POLICY_HIGH);
+}
+
 Test(pressure, stalls_do_not_count_while_a_quarter_of_the_machine_is_available)
 {
 	snapshot.psi_some = snapshot.psi_full = 9000;

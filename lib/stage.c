@@ -209,7 +209,7 @@ unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 
 		*moving |= ovc_word_transient(w);
 		if (!candidate(w)) {
-			if (now)
+			if (r->untaken)
 				ovc_untaken_clear(r, i);
 			continue;
 		}

@@ -23,6 +23,7 @@
 
 #include "domain.h"
 #include "donate.h"
+#include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
 #include "policy/hints.h"
@@ -225,8 +226,10 @@ static bool settle(struct ovc_reclaim *rc, const struct item *c,
 	struct ovc_region *r = c->e->region;
 	struct ovc_vm *vm = r->vm;
 
-	if (memcmp(bytes, ovc_pager_view(r, c->e->idx, c->pos), OVC_PAGE) ||
-	    !ovc_swap_ref(vm->swap, c->slot))
+	_Alignas(4096) char page[OVC_PAGE];
+
+	if (ovc_memory_read_staged(r, c->e->idx, c->pos, page) ||
+	    memcmp(bytes, page, OVC_PAGE) || !ovc_swap_ref(vm->swap, c->slot))
 		return false;
 	if (ovc_settle_to(rc, c->e, c->pos, ovc_home_slot(c->slot)))
 		OVC_COUNT(vm, spared, 1);

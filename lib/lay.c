@@ -35,6 +35,7 @@
 #include "pager.h"
 #include "promise.h"
 #include "store/shared.h"
+#include "sys/memfd.h"
 
 #define LEAST 4	 /* pages that are worth a mapping */
 #define LONG  32 /* that the last mappings are for */
@@ -276,6 +277,13 @@ void ovc_lay_fold(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		fold_range(r, idx, nr, false);
 }
 
+static void keep_bytes(struct ovc_region *r, uint64_t idx)
+{
+	struct iovec iov = { ovc_page_addr(r, idx), OVC_PAGE };
+
+	ovc_memfd_write(r->memfd, r->memfd_offset + idx * OVC_PAGE, &iov, 1);
+}
+
 /* What could not be made ordinary: the VMM is told, and a memfd gets the bytes at
  * least. */
 static int still_laid(struct ovc_region *r, uint64_t idx, uint64_t nr,
@@ -289,8 +297,7 @@ static int still_laid(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		left++;
 		if (r->view &&
 		    ovc_word_state(atomic_load(&r->words[i])) == OVC_RESIDENT)
-			memcpy(r->view + i * OVC_PAGE, ovc_page_addr(r, i),
-			       OVC_PAGE);
+			keep_bytes(r, i);
 	}
 	if (!left)
 		return 0;

@@ -155,6 +155,15 @@ static bool claim(struct spot *s)
 		       OVC_ACT_BUG;
 }
 
+/* The same to read its bytes. One that cannot be read goes back, and is lost by that. */
+static bool claim_sound(struct spot *s)
+{
+	struct ovc_host *host = s->region->vm->host;
+
+	return claim(s) &&
+	       ovc_sound(host->reclaim, &host->ring.entries[s->pos], s->pos);
+}
+
 /* Is it still? Then its bytes are what they were when it was claimed: to stage it
  * again takes control, which we have. */
 static bool claimed(const struct spot *s)
@@ -211,7 +220,7 @@ static bool equal(const struct pair *p)
 
 static void compare_pair(struct batch *b, struct pair *p)
 {
-	if (!claim(&p->one))
+	if (!claim_sound(&p->one))
 		return;
 	switch (p->kind) {
 	case ZERO:
@@ -226,7 +235,7 @@ static void compare_pair(struct batch *b, struct pair *p)
 		p->lead = leader(b, p);
 		if (p->lead)
 			p->other.pos = p->lead->other.pos;
-		else if (!claim(&p->other))
+		else if (!claim_sound(&p->other))
 			return;
 		else
 			b->host->ring.entries[p->other.pos].wslot =
@@ -359,9 +368,21 @@ static bool settle(struct batch *b, const struct spot *s, uint64_t page)
 	return page;
 }
 
+/* Somebody who reads a staged page has it for a moment. Left alone it would stay staged, where
+ * nobody looks for equal pages. */
+static void wait_for_reader(const struct spot *s)
+{
+	for (unsigned i = 0; i < 64; i++) {
+		if (ovc_word_state(atomic_load(word_of(s))) != OVC_FILLING)
+			return;
+		ovc_nap(i);
+	}
+}
+
 /* Of a page that was merged nothing is left to do. */
 static void put_back(struct batch *b, struct spot *s)
 {
+	wait_for_reader(s);
 	if (claimed(s) || claim(s))
 		ovc_settle_put_back(b->host->reclaim,
 				    &b->host->ring.entries[s->pos], s->pos);
@@ -424,6 +445,7 @@ static void run(struct batch *b)
 	} else {
 		stage_spots(b, false);
 		stage_spots(b, true);
+		ovc_sound_forget(b->host->reclaim);
 		for (unsigned i = 0; i < b->nr; i++)
 			compare_pair(b, &b->pair[i]);
 		store_new(b);

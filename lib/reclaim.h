@@ -14,6 +14,7 @@
 #define OVC_CLUSTER	256  /* pages a write */
 #define OVC_STAGE_STEP	2048 /* pages staged in one step */
 #define OVC_SETTLE_STEP 2048 /* pages settled in one step */
+#define OVC_SOUND	64   /* pages asked about at once */
 #define OVC_RETRY_NS	1000000000ull
 
 struct ovc_dedupe; /* dedupe.c */
@@ -64,6 +65,9 @@ struct ovc_reclaim {
 
 	struct ovc_drop drops[OVC_CLUSTER];
 	unsigned nr_drops;
+
+	/* ring positions whose pages are known to be readable: sound.c */
+	uint64_t sound_from, sound_nr;
 
 	bool active;
 	struct ovc_blame blame;
@@ -164,6 +168,17 @@ void ovc_settle_room(struct ovc_reclaim *rc);
 
 /* Finishes writes that are done. Returns how many. */
 unsigned ovc_settle_reap(struct ovc_reclaim *rc);
+
+/* ---- sound.c --------------------------------------------------------------- */
+
+/* Can the bytes of a staged page that is ours be read? False: its frame is lost. */
+bool ovc_sound(struct ovc_reclaim *rc, const struct ovc_entry *e, uint64_t pos);
+
+/* What was asked may be different by now. */
+static inline void ovc_sound_forget(struct ovc_reclaim *rc)
+{
+	rc->sound_nr = 0;
+}
 
 /* ---- window.c ------------------------------------------------------------- */
 

@@ -94,7 +94,7 @@ static void not_dropped(struct ovc_region *r, const struct ovc_drop *d,
 	ovc_page_end(&r->words[e->idx], OVC_EV_UNWRITTEN, pos, &action);
 	if (d->home.kind == OVC_HOME_NOWHERE) { /* reads as zero now */
 		free_slot(e);
-		memset(ovc_pager_view(r, e->idx, pos), 0, OVC_PAGE);
+		ovc_memory_write_staged(r, e->idx, pos, r->vm->host->zeros);
 	}
 	ovc_pager_put_back(r, e->idx, pos, OVC_NO_SLOT, true);
 	if (d->home.kind == OVC_HOME_SLOT)
@@ -407,6 +407,22 @@ static void classify(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 		ovc_settle_write(rc, e, pos, sum);
 }
 
+/* A page whose frame cannot be read: to put it back finds that out, too, and poisons it. Its
+ * slot is not known to be as good. */
+static void lose(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
+{
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+
+	if (slot != OVC_NO_SLOT && !e->frame) {
+		if (!ovc_settle_to(rc, e, pos, ovc_home_slot(slot)))
+			ovc_swap_free(e->region->vm->swap, slot);
+		return;
+	}
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(e->region->vm->swap, slot);
+	ovc_settle_put_back(rc, e, pos);
+}
+
 /* Looks at one entry of the ring; true: it is (or will be) on its way out. */
 bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 {
@@ -425,6 +441,10 @@ bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
 		    OVC_ACT_BUG)
 		return false;
+	if (!ovc_sound(rc, e, pos)) {
+		lose(rc, e, pos);
+		return false;
+	}
 	classify(rc, e, pos);
 	return true;
 }
@@ -436,6 +456,7 @@ void ovc_settle_flush(struct ovc_reclaim *rc)
 		flush_batch(rc);
 	ovc_dedupe_flush(rc);
 	ovc_settle_drops(rc);
+	ovc_sound_forget(rc);
 }
 
 /* Would the VM hold less than it is guaranteed if one page more went? */

@@ -34,7 +34,8 @@
 #include "store/shared.h"
 #include "sys/memfd.h"
 
-#define TRIES 8
+#define TRIES	   8
+#define GIVE_TRIES 1000
 
 #define BOTH (OVC_MARK_LAID | OVC_MARK_OWN)
 
@@ -160,13 +161,35 @@ void ovc_laid_release(struct ovc_host *host, uint64_t nr)
 
 /* ---- staging ------------------------------------------------------------------ */
 
+/* Moves the page's entry back, for which no frame is needed. It is there all the time, so
+ * that nobody touches it while it is not registered. */
+static int move_back(struct ovc_region *r, uint64_t idx, const char *from)
+{
+	int error = ovc_pages_move_over((void *)(uintptr_t)from,
+					ovc_page_addr(r, idx), OVC_PAGE);
+
+	if (error)
+		return error;
+	ovc_pages_dontfork(ovc_page_addr(r, idx), OVC_PAGE, true);
+	if (register_new(r, idx, 1, true, true))
+		ovc_bug("a mapping of the store cannot be registered", 0);
+	ovc_memory_wake(r, idx, 1);
+	return 0;
+}
+
+/* Bytes in hand are not given up for want of memory that may be there in a moment. */
 void ovc_laid_give_back(struct ovc_region *r, uint64_t idx, const char *from)
 {
 	uint64_t done;
 	int error = -ENOMEM;
 
-	for (unsigned i = 0; i < TRIES && error; i++)
+	for (unsigned i = 0; i < GIVE_TRIES && error; i++) {
 		error = ovc_memory_fill(r, idx, from, 1, false, &done);
+		if (error && i >= TRIES && error != -EFAULT)
+			error = move_back(r, idx, from);
+		if (error && i >= TRIES)
+			ovc_nap(GIVE_TRIES);
+	}
 	if (!error)
 		return;
 	ovc_memory_poison(r, idx);
@@ -259,14 +282,18 @@ static int build(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	int error;
 
 	if (r->memfd >= 0) {
-		memcpy(r->view + idx * OVC_PAGE, host->laid_window, len);
-		return map_ordinary(r, idx, nr);
+		struct iovec iov = { host->laid_window, len };
+
+		error = ovc_memfd_write(
+			r->memfd, r->memfd_offset + idx * OVC_PAGE, &iov, 1);
+		return error ? error : map_ordinary(r, idx, nr);
 	}
 	error = ovc_pages_make(len, ovc_advice_of(r, idx), &fresh);
 	if (error)
 		return error;
-	memcpy(fresh, host->laid_window, len);
-	error = ovc_pages_move_over(fresh, ovc_page_addr(r, idx), len);
+	error = ovc_pages_copy(fresh, host->laid_window, len);
+	if (!error)
+		error = ovc_pages_move_over(fresh, ovc_page_addr(r, idx), len);
 	if (error)
 		ovc_pages_release(fresh, len);
 	return error;

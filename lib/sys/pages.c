@@ -285,6 +285,29 @@ int ovc_pages_forbid(void *addr, size_t len)
 	return p == MAP_FAILED ? -errno : 0;
 }
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+
+void ovc_pages_cold(void *addr, size_t len)
+{
+	if (!ovc_sys_fail("madvise cold"))
+		madvise(addr, len, MADV_COLD);
+}
+
+int ovc_pages_map_in(void *addr, size_t len)
+{
+	int error = ovc_sys_fail("madvise populate");
+
+	if (error)
+		return error;
+	return madvise(addr, len, MADV_POPULATE_READ) ? -errno : 0;
+}
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -565,6 +588,35 @@ int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 	if (pm->scan)
 		return get_by_scan(pm, (uintptr_t)addr, nr, bits);
 	return get_by_reading(pm, (uintptr_t)addr, nr, bits);
+}
+
+size_t ovc_pagemap_present(const struct ovc_pagemap *pm, const void *addr,
+			   size_t nr)
+{
+	struct page_region one;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + nr * PAGE,
+		.vec = (uintptr_t)&one,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_PRESENT,
+	};
+	uint64_t entry;
+	size_t n = 0;
+
+	if (!pm->scan) {
+		while (n < nr &&
+		       !read_entries(pm, arg.start + n * PAGE, &entry, 1) &&
+		       entry & ENTRY_PRESENT)
+			n++;
+		return n;
+	}
+	if (ovc_sys_fail("PAGEMAP_SCAN present") ||
+	    ioctl(pm->fd, PAGEMAP_SCAN, &arg) != 1 || one.start != arg.start)
+		return 0;
+	return (one.end - one.start) / PAGE;
 }
 
 /* One page is enough to ask about: it has the category of what maps it. */

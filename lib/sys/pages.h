@@ -68,6 +68,12 @@ int ovc_pages_forbid(void *addr, size_t len);
 /* One page that is all zeros in a child of fork(). */
 int ovc_pages_make_wiped(void **page);
 
+/* Says that a range is not used now, which splits huge pages that have lost a part. */
+void ovc_pages_cold(void *addr, size_t len);
+
+/* Maps what a range has, as a read would: an error where that would be a signal. */
+int ovc_pages_map_in(void *addr, size_t len);
+
 /* Touches a range for writing (5.14): what another process shares of it is copied. */
 int ovc_pages_populate(void *addr, size_t len);
 
@@ -114,6 +120,11 @@ void ovc_pagemap_close(struct ovc_pagemap *pm);
  * WRITTEN. */
 int ovc_pagemap_get(const struct ovc_pagemap *pm, const void *addr, size_t nr,
 		    uint8_t *bits);
+
+/* How many of nr pages from addr on have a frame mapped, up to the first that has none: the
+ * cheapest question. */
+size_t ovc_pagemap_present(const struct ovc_pagemap *pm, const void *addr,
+			   size_t nr);
 
 /* Asks once more for pages that are UNSURE. They stay so where the kernel hides from this
  * process what swap entries are: it shows that to CAP_SYS_ADMIN alone. */

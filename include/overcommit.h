@@ -943,7 +943,11 @@ struct ovc_region_options {
 	uint64_t gpa;
 
 	/* The memfd, above 0, of which `addr` maps `memfd_offset` onwards;
-	 * the library duplicates it. 0 or -1: private anonymous memory. */
+	 * the library duplicates it. 0 or -1: private anonymous memory.
+	 * Another mapping of it (a vhost-user or device process) reads zeros
+	 * where pages are out, and what it reads or writes there is memory
+	 * that nobody counts, or that a page's return overwrites: pin
+	 * (ovc_vm_pin()) what others use, while they do. */
 	int32_t memfd;
 	uint32_t flags; /* OVC_REGION_* */
 	uint64_t memfd_offset;
@@ -953,6 +957,12 @@ struct ovc_region_options {
  * process): its shared pages may be mapped from the sharing store, which others
  * would not see. Without it shared pages of a memfd are never mapped. */
 #define OVC_REGION_UNSHARED_MEMFD (1u << 0)
+
+/* Devices and direct reads (O_DIRECT, io_uring, vhost) may write into the region at any
+ * time, and nobody pins the pages for them (ovc_vm_pin()): no page is taken that the
+ * kernel says is in use by one, and none is shared. For private anonymous memory, and
+ * with OVC_FEATURE_MOVE, only: otherwise nobody can tell. */
+#define OVC_REGION_DIRECT_IO (1u << 1)
 
 /*
  * Adds a region. What the memory holds already is kept. Children of fork() do not get it
@@ -969,7 +979,8 @@ struct ovc_region_options {
  *  -ENOSPC   the VM has 512 regions; or no space to grow the swap file
  *  -EDQUOT, -EFBIG  to grow the swap file is more than a quota, or RLIMIT_FSIZE or
  *            the file system, allows
- *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14)
+ *  -ENOTSUP  memfd without shmem minor faults (before Linux 5.14);
+ *            OVC_REGION_DIRECT_IO for a memfd, or without UFFDIO_MOVE (before 6.8)
  *  -ENOMEM   too: the process has as many mappings as vm.max_map_count allows
  * [control]
  */
@@ -1026,8 +1037,7 @@ struct ovc_donation {
 	uint64_t outside; /* refused: no page of the VM's regions */
 	uint64_t failed;  /* kept: the kernel did not drop them */
 	uint64_t huge;	  /* pages of 2 MiB that this broke */
-	uint64_t freed;	  /* bytes that had been in memory (while faults are not
-			     tracked: all that was given) */
+	uint64_t freed; /* bytes that had been in memory, and are not any more */
 };
 
 /*
@@ -1213,8 +1223,10 @@ int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
 int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
 
 /*
- * Brings the range in and keeps it resident, for DMA, VFIO, vhost. Pins count:
- * each pin wants its unpin. Pinned pages are taken as written by the device.
+ * Brings the range in and keeps it resident, for DMA, VFIO, vhost, direct reads
+ * (O_DIRECT, io_uring), and other mappings of a memfd: what reaches a page by another
+ * way than the guest's mapping, reading or writing, finds it only while it is pinned.
+ * Pins count: each pin wants its unpin. Pinned pages are taken as written by the device.
  * Blocks while the pages are read.
  *  -ENOMEM     pinned memory would exceed the budget less the reserve, or the
  *              VM's limit

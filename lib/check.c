@@ -54,7 +54,8 @@ static int check_shape(const struct ovc_region_options *o)
 				"add_region: gpa %#llx is not "
 				"aligned, or wraps around",
 				(unsigned long long)o->gpa);
-	if (o->flags & ~(uint32_t)OVC_REGION_UNSHARED_MEMFD)
+	if (o->flags &
+	    ~(uint32_t)(OVC_REGION_UNSHARED_MEMFD | OVC_REGION_DIRECT_IO))
 		return ovc_fail(-EINVAL,
 				"add_region: flags %#x has unknown bits",
 				o->flags);
@@ -95,6 +96,27 @@ static int check_memfd(const struct ovc_region_options *o,
 					 "or F_SEAL_WRITE), so that none of "
 					 "its memory can be freed; do not seal "
 					 "guest memory so");
+	return 0;
+}
+
+/* Who cannot tell that a device is writing a page must not take it. */
+static int check_direct(const struct ovc_host *host,
+			const struct ovc_region_options *o)
+{
+	if (!(o->flags & OVC_REGION_DIRECT_IO))
+		return 0;
+	if (o->memfd)
+		return ovc_fail(-ENOTSUP,
+				"add_region: OVC_REGION_DIRECT_IO is for "
+				"private anonymous memory: of a memfd the "
+				"kernel does not tell which pages devices "
+				"use; pin them (ovc_vm_pin)");
+	if (!host->ring.window_registered)
+		return ovc_fail(-ENOTSUP,
+				"add_region: OVC_REGION_DIRECT_IO needs "
+				"UFFDIO_MOVE (Linux 6.8): without it the "
+				"kernel does not tell which pages devices "
+				"use; pin them (ovc_vm_pin)");
 	return 0;
 }
 
@@ -193,6 +215,8 @@ int ovc_region_check(struct ovc_vm *vm, const struct ovc_region_options *o,
 
 	if (!error)
 		error = ovc_overlap_ranges(vm, o);
+	if (!error)
+		error = check_direct(vm->host, o);
 	if (!error)
 		error = check_mapping(vm->host, o, m);
 	if (!error)

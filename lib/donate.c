@@ -117,8 +117,9 @@ struct drops {
 	enum ovc_donation_kind kind;
 	bool tracked;
 	int error; /* the first */
-	size_t nr;
+	size_t nr, nr_huge;
 	struct ovc_run run[RUNS];
+	uint64_t huge[RUNS]; /* pages of huge pages that lose a part */
 };
 
 static void end_failed(struct drops *s, const struct ovc_run *run)
@@ -134,25 +135,68 @@ static void end_failed(struct drops *s, const struct ovc_run *run)
 		s->error = run->error;
 }
 
-/* Returns how many pages of it were in memory: an estimate while untracked. */
+/* Returns how many pages of it were in memory; while untracked that was counted before. */
 static uint64_t end_run(struct drops *s, const struct ovc_run *run)
 {
 	uint64_t freed = 0;
 
 	if (!s->tracked)
-		return run->nr;
+		return 0;
 	for (uint64_t i = run->idx; i < run->idx + run->nr; i++)
 		freed += ovc_drop_end(s->r, i);
 	return freed;
+}
+
+/* Pages of a run that have memory of their own; while untracked no word says so. */
+static uint64_t count_there(struct ovc_region *r, const struct ovc_run *run)
+{
+	uint64_t nr = 0;
+	uint8_t bits[512];
+
+	for (uint64_t at = run->idx, n; at < run->idx + run->nr; at += n) {
+		n = run->idx + run->nr - at;
+		n = n < sizeof(bits) ? n : sizeof(bits);
+		if (r->memory->present(r, at, n, bits))
+			return nr;
+		for (uint64_t i = 0; i < n; i++)
+			nr += ovc_pages_there(bits[i]) &&
+			      !(bits[i] & OVC_PAGES_ZERO);
+	}
+	return nr;
+}
+
+/*
+ * The kernel frees nothing of a huge page before all of it is gone, or memory is short on the
+ * whole machine: what was given and counted would be memory still. To look at what is left of
+ * it as cold splits it at once.
+ */
+static void break_huge(struct drops *s)
+{
+	struct ovc_region *r = s->r;
+
+	for (size_t i = 0; i < s->nr_huge; i++) {
+		uint64_t end =
+			s->huge[i] + ovc_frames_to_huge_end(r, s->huge[i]);
+		uint64_t from = end > 512 ? end - 512 : 0;
+
+		end = end < r->nr ? end : r->nr;
+		ovc_pages_cold(ovc_page_addr(r, from), (end - from) * OVC_PAGE);
+	}
+	s->nr_huge = 0;
 }
 
 static void flush(struct drops *s)
 {
 	uint64_t freed = 0;
 
-	if (!s->nr)
+	if (!s->nr) {
+		break_huge(s);
 		return;
+	}
+	for (size_t i = 0; i < s->nr && !s->tracked; i++)
+		freed += count_there(s->r, &s->run[i]);
 	ovc_memory_discard(s->r, s->run, s->nr);
+	break_huge(s);
 	for (size_t i = 0; i < s->nr; i++) {
 		if (s->run[i].error)
 			end_failed(s, &s->run[i]);
@@ -203,6 +247,13 @@ static bool is_pinned(const struct ovc_region *r, uint64_t idx)
 	       ovc_word_pins(atomic_load(&r->words[idx]));
 }
 
+static void note_broken(struct drops *s, uint64_t idx)
+{
+	if (s->nr_huge == RUNS)
+		flush(s);
+	s->huge[s->nr_huge++] = idx;
+}
+
 /*
  * A huge page that loses a part of itself is broken. A run breaks none but at its two
  * ends; whether there is one is asked once for each 2 MiB, until they are given back.
@@ -218,8 +269,10 @@ static void note_huge(struct drops *s, const struct ovc_run *run)
 			ovc_frames_unlook(r, i);
 		else if (ovc_frames_look(r, i) &&
 			 ovc_pages_is_huge(&r->vm->host->pagemap,
-					   ovc_page_addr(r, i)))
+					   ovc_page_addr(r, i))) {
 			s->d->huge++;
+			note_broken(s, i);
+		}
 	}
 }
 
@@ -239,12 +292,33 @@ static uint64_t add_untouched(struct drops *s, uint64_t idx, uint64_t nr)
 	return n;
 }
 
+/* Is the huge page that idx lies in, a run's end, about to lose a part? */
+static void note_end(struct drops *s, uint64_t idx)
+{
+	if (ovc_pages_is_huge(&s->r->vm->host->pagemap,
+			      ovc_page_addr(s->r, idx)))
+		note_broken(s, idx);
+}
+
+/* A discard has its ends looked at, each time. */
+static void note_ends(struct drops *s, const struct ovc_run *run)
+{
+	uint64_t end = run->idx + run->nr;
+
+	if (ovc_frames_to_huge_end(s->r, run->idx) != 512)
+		note_end(s, run->idx);
+	if (ovc_frames_to_huge_end(s->r, end - 1) != 1)
+		note_end(s, end - 1);
+}
+
 static void donate_run(struct drops *s, const struct ovc_run *run)
 {
 	uint64_t end = run->idx + run->nr;
 
 	if (s->kind != OVC_DISCARDED)
 		note_huge(s, run);
+	else
+		note_ends(s, run);
 	for (uint64_t i = run->idx; i < end; i++) {
 		uint64_t n = add_untouched(s, i, end - i);
 
@@ -288,7 +362,7 @@ int ovc_donate(struct ovc_region *r, const struct ovc_run *runs, size_t nr,
 	s.kind = kind;
 	s.tracked = atomic_load(&r->tracked);
 	s.error = 0;
-	s.nr = 0;
+	s.nr = s.nr_huge = 0;
 	if (!s.tracked) {
 		ovc_control_lock(host);
 		s.tracked = atomic_load(&r->tracked);

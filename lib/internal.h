@@ -156,8 +156,9 @@ struct ovc_region {
 	uint64_t number;	/* of its first page, unique in the host */
 	_Atomic uint8_t *marks; /* OVC_MARK_* of each page; set with control */
 	_Atomic uint64_t *_Atomic frames; /* in the balloon: frames.h */
-	bool mappable;	    /* pages of the store may be mapped into it */
-	unsigned map_flags; /* OVC_MAP_*, for mappings made anew */
+	bool mappable; /* pages of the store may be mapped into it */
+	bool direct;   /* devices write it unpinned: nothing of it is shared */
+	unsigned map_flags;	     /* OVC_MAP_*, for mappings made anew */
 	pthread_mutex_t advice_lock; /* of `advice`: memory/advice.c */
 	struct ovc_advice *advice;   /* NULL: map_flags, all of it */
 	uint64_t mapped_from; /* the first that ever was; UINT64_MAX: none */

@@ -87,7 +87,8 @@ static bool mergeable(const struct spot *s)
 	enum ovc_state state = ovc_word_state(w);
 
 	if ((state != OVC_RESIDENT && state != OVC_CLEAN) || ovc_word_pins(w) ||
-	    r->leaving || atomic_load(&r->marks[s->idx]) & OVC_MARK_OFF)
+	    r->leaving || r->direct ||
+	    atomic_load(&r->marks[s->idx]) & OVC_MARK_OFF)
 		return false;
 	return !ovc_clock_freq(ovc_word_heat(w)) ||
 	       (r->mappable &&

@@ -77,7 +77,7 @@ static size_t marks_len(const struct ovc_region *r)
 static bool may_map(const struct ovc_host *host,
 		    const struct ovc_region_options *o)
 {
-	return host->laid_uffd >= 0 &&
+	return host->laid_uffd >= 0 && !(o->flags & OVC_REGION_DIRECT_IO) &&
 	       (!o->memfd || o->flags & OVC_REGION_UNSHARED_MEMFD);
 }
 
@@ -121,6 +121,7 @@ int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 	r->mapped_from = UINT64_MAX;
 	r->unmapped_from = UINT64_MAX;
 	r->mappable = may_map(vm->host, o);
+	r->direct = o->flags & OVC_REGION_DIRECT_IO;
 	r->number = take_numbers(vm->host, r->nr);
 	if (!error && o->memfd)
 		error = ovc_memfd_map(&vm->host->proc, o->memfd,
@@ -261,7 +262,9 @@ static int for_resident(struct ovc_region *r,
 		for (uint64_t i = 0; i < n; i++) {
 			bool there = ovc_pages_there(bits[i]);
 
-			*nr += there;
+			/* The kernel's one zero page is nobody's memory; but it
+			 * is written without a fault that would be seen. */
+			*nr += there && (fn || !(bits[i] & OVC_PAGES_ZERO));
 			if (there && fn)
 				fn(r, at + i);
 		}

@@ -92,7 +92,8 @@ static void lock(struct ovc_host *host)
 
 static bool takes_part(const struct ovc_region *r)
 {
-	return !r->vm->share_off && !r->leaving && atomic_load(&r->tracked);
+	return !r->vm->share_off && !r->direct && !r->leaving &&
+	       atomic_load(&r->tracked);
 }
 
 static uint64_t chunks_of(const struct ovc_region *r)

@@ -57,7 +57,7 @@ Test(region, a_bad_shape_is_refused_by_name_and_changes_nothing)
 	REFUSE(&w, -EINVAL, "gpa", .addr = mem, .len = PAGE, .gpa = 1);
 	REFUSE(&w, -EINVAL, "gpa", .addr = mem, .len = 2 * PAGE,
 	       .gpa = UINT64_MAX - PAGE + 1);
-	REFUSE(&w, -EINVAL, "flags", .addr = mem, .len = PAGE, .flags = 2);
+	REFUSE(&w, -EINVAL, "flags", .addr = mem, .len = PAGE, .flags = 4);
 	REFUSE(&w, -EINVAL, "flags", .addr = mem, .len = PAGE,
 	       .flags = OVC_REGION_UNSHARED_MEMFD | 1u << 31);
 	REFUSE(&w, -EINVAL, "memfd", .addr = mem, .len = PAGE, .memfd = -2);

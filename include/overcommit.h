@@ -712,7 +712,9 @@ enum ovc_balloon_tag {
 /* Do not preallocate the swap file, and give the space of freed slots back to
  * the file system in pieces of 1 MiB: a full disk is then found when memory is
  * short. The default preallocates a file (where the file system cannot, by writing
- * zeros). */
+ * zeros). A device that can discard has its free slots given back always. Either is
+ * done, some 250 ms after a piece was freed, by a thread of the VM's (in dispatch mode,
+ * too), for it may take any time. */
 #define OVC_VM_SPARSE_SWAP (1u << 0)
 
 /* Share no pages of this VM. */

@@ -152,6 +152,8 @@ static void tell_vm(struct ovc_govern *g, struct ovc_vm *vm, uint64_t now,
 	uint64_t in = atomic_load(&vm->count.swap_in);
 	bool known;
 
+	if (vm->swap)
+		ovc_swap_tidy(vm->swap);
 	memset(to, 0, sizeof(*to));
 	to->id = vm->id;
 	to->index = vm->index;

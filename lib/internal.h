@@ -37,6 +37,8 @@
  *              Hashes without a lock, merges with control.
  *   event      calls the VMM's event function, which may wait for anything: nobody
  *              waits for it, but who destroys what it was told of.
+ *   giver      of each VM whose swap is sparse or a device: gives the space of free
+ *              slots back (store/giver.h), in dispatch mode, too.
  *   callers    see overcommit.h. Submit to no ring: what takes writes is a job that
  *              reclaim does (job.h)
  *   In dispatch mode the first three are steps that ovc_host_dispatch() takes; its

@@ -252,15 +252,27 @@ uint64_t ovc_slots_alloc(struct ovc_slots *s, uint32_t want, uint64_t *first)
 	return q.len;
 }
 
+static void check_run(const struct ovc_slots *s, const char *what,
+		      uint64_t first, uint64_t nr)
+{
+	if (first <= s->nr && nr <= s->nr - first)
+		return;
+	fprintf(stderr,
+		"libovercommit: %s slots %" PRIu64 " + %" PRIu64
+		" of a file of %" PRIu64 "\n",
+		what, first, nr, s->nr);
+	abort();
+}
+
+void ovc_slots_take(struct ovc_slots *s, uint64_t first, uint64_t nr)
+{
+	check_run(s, "took", first, nr);
+	flip_run(s, first, nr, true);
+}
+
 void ovc_slots_free(struct ovc_slots *s, uint64_t first, uint64_t nr)
 {
-	if (first > s->nr || nr > s->nr - first) {
-		fprintf(stderr,
-			"libovercommit: freed slots %" PRIu64 " + %" PRIu64
-			" of a file of %" PRIu64 "\n",
-			first, nr, s->nr);
-		abort();
-	}
+	check_run(s, "freed", first, nr);
 	flip_run(s, first, nr, false);
 	/* An empty file has no scattered slots: forget what they taught. */
 	if (!s->used)

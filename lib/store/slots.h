@@ -48,6 +48,9 @@ void ovc_slots_init(struct ovc_slots *s, void *mem, uint64_t nr);
  */
 uint64_t ovc_slots_alloc(struct ovc_slots *s, uint32_t want, uint64_t *first);
 
+/* Takes the slots first..first+nr-1. Aborts unless all of them are free. */
+void ovc_slots_take(struct ovc_slots *s, uint64_t first, uint64_t nr);
+
 /* Frees the slots first..first+nr-1. Aborts unless all of them are taken. */
 void ovc_slots_free(struct ovc_slots *s, uint64_t first, uint64_t nr);
 

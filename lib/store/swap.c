@@ -24,6 +24,7 @@
 
 #include "meta.h"
 #include "page.h"
+#include "store/giver.h"
 #include "store/mark.h"
 #include "store/slots.h"
 #include "sys/hash.h"
@@ -31,7 +32,13 @@
 
 #define PIECE_SHIFT 15
 #define PIECE_SLOTS ((uint64_t)1 << PIECE_SHIFT)
-#define GIVE_BACK   256 /* slots: 1 MiB */
+#define GIVE_BACK   256	 /* slots: 1 MiB */
+#define LOOK	    4096 /* runs at a time: 4 GiB */
+#define WAIT_MS	    20	 /* for slots in hand, before the swap is full */
+
+/* What a run of GIVE_BACK slots has: nothing (never used, or given back), or something
+ * that is to be given back when it is found free twice. */
+enum { GIVEN, USED, FREED };
 
 /* The sums are an allocation of their own: together with the rest they would be
  * rounded up by a seventh. */
@@ -50,6 +57,10 @@ struct ovc_swap {
 	uint64_t head; /* of these, the mark's */
 	uint64_t used; /* below which slots were ever taken */
 	struct ovc_slots slots;
+	struct ovc_giver *giver; /* NULL: space is not given back */
+	uint64_t giving;	 /* slots that it has */
+	uint8_t *runs;		 /* of GIVE_BACK slots: GIVEN, USED, FREED */
+	uint64_t look;		 /* the run looked at last */
 	void *bitmap;
 	_Atomic uint64_t nr_dead;
 	struct piece *_Atomic *pieces;
@@ -72,14 +83,27 @@ static uint64_t pieces_for(uint64_t nr)
  */
 #define MAX_PIECES (OVC_SWAP_MAX_SLOTS >> PIECE_SHIFT)
 
+static uint64_t runs_for(uint64_t nr)
+{
+	return (nr + GIVE_BACK - 1) / GIVE_BACK;
+}
+
 static int set_slots(struct ovc_swap *swap, uint64_t nr)
 {
 	void *mem = ovc_meta_zalloc(ovc_slots_bytes(nr));
+	uint8_t *runs = ovc_meta_zalloc(runs_for(nr));
 	void *old = swap->bitmap;
 	uint64_t first;
 
-	if (!mem)
+	if (!mem || !runs) {
+		ovc_meta_free(mem);
+		ovc_meta_free(runs);
 		return -ENOMEM;
+	}
+	if (old)
+		memcpy(runs, swap->runs, runs_for(swap->nr));
+	ovc_meta_free(swap->runs);
+	swap->runs = runs;
 	if (old) {
 		ovc_slots_grow(&swap->slots, mem, nr);
 	} else {
@@ -175,6 +199,8 @@ static int build(struct ovc_swap *swap, const struct ovc_swap_options *o,
 	}
 	if (!error)
 		error = ovc_swap_grow(swap, o->size);
+	if (!error && (o->sparse || swap->file.kind == OVC_FILE_DEVICE))
+		error = ovc_giver_create(&swap->file, &swap->giver);
 	if (error)
 		ovc_file_unmake(&swap->file, o->path);
 	return error;
@@ -206,6 +232,7 @@ int ovc_swap_destroy(struct ovc_swap **swapp)
 
 	if (!swap)
 		return 0;
+	ovc_giver_destroy(&swap->giver);
 	for (uint64_t i = 0; swap->pieces && i < pieces_for(swap->nr); i++) {
 		struct piece *p = atomic_load(&swap->pieces[i]);
 
@@ -220,6 +247,7 @@ int ovc_swap_destroy(struct ovc_swap **swapp)
 		ovc_pages_release(swap->pieces,
 				  MAX_PIECES * sizeof(*swap->pieces));
 	ovc_meta_free(swap->bitmap);
+	ovc_meta_free(swap->runs);
 	/* Also of a file without a name, which a child that was forked may have. */
 	if (swap->file.fd >= 0)
 		error = ovc_mark_wipe(&swap->file, swap->used << 12);
@@ -247,10 +275,43 @@ static bool make_piece(struct ovc_swap *swap, uint64_t slot)
 	return true;
 }
 
+/* Slots whose space was given back may be taken again. */
+static void collect(struct ovc_swap *swap)
+{
+	uint64_t first, nr;
+
+	while (swap->giving && ovc_giver_collect(swap->giver, &first, &nr)) {
+		ovc_slots_free(&swap->slots, first, nr);
+		swap->giving -= nr;
+	}
+}
+
+/* So may, in need, those that only wait for it. */
+static void recall(struct ovc_swap *swap)
+{
+	uint64_t first, nr;
+
+	while (swap->giving && ovc_giver_recall(swap->giver, &first, &nr)) {
+		ovc_slots_free(&swap->slots, first, nr);
+		swap->giving -= nr;
+	}
+}
+
+static void note_use(struct ovc_swap *swap, uint64_t first, uint64_t nr)
+{
+	if (first + nr > swap->used)
+		swap->used = first + nr;
+	for (uint64_t run = first / GIVE_BACK;
+	     run <= (first + nr - 1) / GIVE_BACK; run++)
+		swap->runs[run] = USED;
+}
+
 uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first)
 {
-	uint64_t got = ovc_slots_alloc(&swap->slots, want, first);
+	uint64_t got;
 
+	collect(swap);
+	got = ovc_slots_alloc(&swap->slots, want, first);
 	if (atomic_load(&swap->nr_dead) && (got < want || swap->nr_dead > 64)) {
 		/* The dead make room: look again, if there was too little. */
 		if (got && got < want) {
@@ -261,13 +322,19 @@ uint64_t ovc_swap_take(struct ovc_swap *swap, uint32_t want, uint64_t *first)
 		if (!got)
 			got = ovc_slots_alloc(&swap->slots, want, first);
 	}
+	if (!got && swap->giving) {
+		recall(swap);
+		ovc_giver_wait(swap->giver, WAIT_MS);
+		collect(swap);
+		got = ovc_slots_alloc(&swap->slots, want, first);
+	}
 	if (got && (!make_piece(swap, *first) ||
 		    !make_piece(swap, *first + got - 1))) {
 		ovc_slots_free(&swap->slots, *first, got);
 		got = 0;
 	}
-	if (got && *first + got > swap->used)
-		swap->used = *first + got;
+	if (got)
+		note_use(swap, *first, got);
 	return got;
 }
 
@@ -318,16 +385,6 @@ void ovc_swap_free(struct ovc_swap *swap, uint64_t slot)
 	atomic_fetch_add(&swap->nr_dead, 1);
 }
 
-static void give_back(struct ovc_swap *swap, uint64_t slot)
-{
-	uint64_t first;
-
-	if (swap->sparse &&
-	    ovc_slots_free_piece(&swap->slots, slot, GIVE_BACK, &first))
-		ovc_file_punch(&swap->file, first << 12,
-			       (uint64_t)GIVE_BACK << 12);
-}
-
 static void sweep_word(struct ovc_swap *swap, struct piece *p, uint64_t first,
 		       uint64_t word)
 {
@@ -338,7 +395,6 @@ static void sweep_word(struct ovc_swap *swap, struct piece *p, uint64_t first,
 	for (; dead; dead &= dead - 1)
 		ovc_slots_free(&swap->slots,
 			       slot + (uint64_t)__builtin_ctzll(dead), 1);
-	give_back(swap, slot);
 }
 
 void ovc_swap_sweep(struct ovc_swap *swap)
@@ -356,6 +412,48 @@ void ovc_swap_sweep(struct ovc_swap *swap)
 					   k * 64 + (uint64_t)__builtin_ctzll(
 							    words));
 		}
+	}
+}
+
+/* Is so much free that a run can be out of reach for as long as a disk takes? */
+static bool can_spare(const struct ovc_swap *swap)
+{
+	uint64_t left = swap->nr - ovc_slots_used(&swap->slots);
+
+	return left > 2 * GIVE_BACK && left > swap->nr / 16;
+}
+
+/* What was free at the last look, too, is not about to be used. */
+static void look_at_run(struct ovc_swap *swap, uint64_t run)
+{
+	uint64_t first = run * GIVE_BACK, nr = swap->nr - first;
+
+	if (nr > GIVE_BACK)
+		nr = GIVE_BACK;
+	if (!ovc_slots_free_piece(&swap->slots, first, GIVE_BACK, &first))
+		swap->runs[run] = USED;
+	else if (swap->runs[run] == USED)
+		swap->runs[run] = FREED;
+	else if (can_spare(swap) && ovc_giver_offer(swap->giver, first, nr)) {
+		ovc_slots_take(&swap->slots, first, nr);
+		swap->giving += nr;
+		swap->runs[run] = GIVEN;
+	}
+}
+
+void ovc_swap_tidy(struct ovc_swap *swap)
+{
+	uint64_t nr = runs_for(swap->nr);
+
+	if (!swap->giver)
+		return;
+	collect(swap);
+	if (atomic_load(&swap->nr_dead))
+		ovc_swap_sweep(swap);
+	for (uint64_t i = 0; i < nr && i < LOOK; i++) {
+		swap->look = swap->look + 1 < nr ? swap->look + 1 : 0;
+		if (swap->runs[swap->look] != GIVEN)
+			look_at_run(swap, swap->look);
 	}
 }
 
@@ -395,7 +493,9 @@ uint64_t ovc_swap_used(struct ovc_swap *swap)
 {
 	uint64_t taken = ovc_slots_used(&swap->slots);
 
-	return taken ? taken - swap->head - atomic_load(&swap->nr_dead) : 0;
+	if (!taken)
+		return 0;
+	return taken - swap->head - swap->giving - atomic_load(&swap->nr_dead);
 }
 
 uint64_t ovc_swap_memory(struct ovc_swap *swap)

@@ -53,8 +53,12 @@ bool ovc_swap_ref(struct ovc_swap *swap, uint64_t slot);
 /* Gives a slot up; the last of those who have it frees it. Any thread. */
 void ovc_swap_free(struct ovc_swap *swap, uint64_t slot);
 
-/* Clears out the dead; in a sparse file, gives their space back. */
+/* Clears out the dead. */
 void ovc_swap_sweep(struct ovc_swap *swap);
+
+/* Now and then: in a sparse file or on a device, the space of runs of slots that have been
+ * free since the last time is given back (store/giver.h). */
+void ovc_swap_tidy(struct ovc_swap *swap);
 
 /* The checksum of a page, and of what a slot should hold: 48 bits of XXH3. */
 uint64_t ovc_swap_checksum(const void *page);

@@ -45,6 +45,32 @@ static uint64_t take_all(uint32_t want)
 	return runs;
 }
 
+Test(slots, a_run_that_is_taken_by_number_is_not_given_out)
+{
+	uint64_t first;
+
+	make(1000);
+	ovc_slots_take(&slots, 256, 256);
+	cr_assert_eq(ovc_slots_used(&slots), 256);
+	cr_assert(ovc_slots_is_valid(&slots));
+	for (uint64_t left = 1000 - 256, got; left; left -= got) {
+		got = ovc_slots_alloc(&slots, 64, &first);
+		cr_assert_gt(got, 0);
+		cr_assert(first + got <= 256 || first >= 512);
+	}
+	cr_assert_eq(ovc_slots_alloc(&slots, 1, &first), 0);
+	ovc_slots_free(&slots, 256, 256);
+	cr_assert(ovc_slots_is_valid(&slots));
+	cr_assert_eq(ovc_slots_alloc(&slots, 1, &first), 1);
+}
+
+Test(slots, a_run_that_is_taken_already_aborts, .signal = SIGABRT)
+{
+	make(1000);
+	ovc_slots_take(&slots, 10, 10);
+	ovc_slots_take(&slots, 19, 2);
+}
+
 Test(slots, a_new_file_is_empty_and_valid)
 {
 	static const uint64_t sizes[] = { 1,	 63,	     64,    65,

@@ -280,3 +280,87 @@ Test(devices, swap_on_zram_is_told_and_counted)
 	cr_assert_eq(host_stats(&w).swap_memory, taken);
 	world_close(&w, OVC_THROW_AWAY);
 }
+
+/* Pages that a guest frees are no memory of the host's any more. */
+static void expect_given_back(uint64_t most)
+{
+	uint64_t taken;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		taken = vm_stats(&w).swap_memory;
+		if (taken <= most)
+			return;
+		usleep(10000);
+	}
+	cr_assert_fail("%ju bytes are still taken", (uintmax_t)taken);
+}
+
+Test(devices, freed_slots_of_zram_are_given_back_at_once)
+{
+	const char *path = make_zram(64);
+
+	world_open(&w, (struct plan){ .swap = path, .len = 16 * MIB });
+	fill_pages(w.mem, 0, w.len / PAGE, 1);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	cr_assert_geq(vm_stats(&w).swap_memory, w.len);
+	cr_assert_eq(ovc_vm_discard(w.vm, w.mem, w.len / 2), 0);
+	expect_given_back(w.len / 2 + 2 * MIB);
+	cr_assert_eq(vm_stats(&w).swap_used, w.len / 2);
+	cr_assert_eq(check_pages(w.mem, w.len / 2 / PAGE, w.len / 2 / PAGE, 1),
+		     -1);
+	/* And can be used again. */
+	for (unsigned seed = 2; seed < 5; seed++)
+		go_there_and_back(&w, seed);
+	world_close(&w, OVC_THROW_AWAY);
+}
+
+/* What a thinly provisioned disk does with a discard: the file below has holes. */
+Test(devices, freed_slots_of_a_thin_device_are_given_back)
+{
+	const char *image = own_path("image");
+	const char *path = make_loop(image, 64 * MIB, "--direct-io=off");
+	struct stat st = { 0 };
+
+	world_open(&w, (struct plan){ .swap = path, .len = 16 * MIB });
+	fill_pages(w.mem, 0, w.len / PAGE, 1);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	cr_assert_eq(ovc_vm_discard(w.vm, w.mem, w.len), 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		cr_assert_eq(stat(image, &st), 0);
+		if ((size_t)st.st_blocks * 512 < 2 * MIB)
+			break;
+		usleep(10000);
+	}
+	cr_assert_lt((size_t)st.st_blocks * 512, 2 * MIB);
+	go_there_and_back(&w, 2);
+	world_close(&w, 0);
+}
+
+/* Slots are used and freed while others are being given back: none is lost, and no
+ * page's bytes are. */
+Test(devices, pages_are_right_while_space_is_given_back)
+{
+	const char *path = make_zram(64);
+	uint64_t part = 2 * MIB / PAGE, parts = 8;
+
+	world_open(&w, (struct plan){ .swap = path,
+				      .len = 16 * MIB,
+				      .swap_size = 20 * MIB });
+	fill_pages(w.mem, 0, w.len / PAGE, 1);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	for (unsigned i = 0; i < 200; i++) {
+		uint64_t at = i * 5 % parts * part;
+
+		cr_assert_eq(ovc_vm_discard(w.vm, w.mem + at * PAGE,
+					    part * PAGE),
+			     0);
+		fill_pages(w.mem, at, part, 1);
+		cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem + at * PAGE,
+					    part * PAGE),
+			     0, "%s", ovc_error());
+	}
+	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, 1), -1);
+	cr_assert_eq(vm_stats(&w).write_errors, 0);
+	cr_assert_eq(vm_stats(&w).read_errors, 0);
+	world_close(&w, OVC_THROW_AWAY);
+}

@@ -9,7 +9,7 @@
 
 #include "swapping.h"
 
-TestSuite(filesystems, .timeout = 120);
+TestSuite(filesystems, .timeout = 600); /* it may be emulated */
 
 static struct world w;
 

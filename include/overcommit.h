@@ -607,7 +607,9 @@ int ovc_host_create(const struct ovc_host_options *options,
  * Destroys the host and, first, each of its VMs as ovc_vm_destroy() with no
  * flags does; but nothing is pushed out any more, and what came back counts until the
  * end, so that all of them together get no more than the budget. Who wants all of it back
- * raises the budget first; who wants none destroys the VMs with OVC_THROW_AWAY. Events that wait are told to the event function, which is waited for.
+ * raises the budget first; who wants none destroys the VMs with OVC_THROW_AWAY. A disk that
+ * does not answer is waited for as there, and five seconds more: what is left of the host
+ * then stays in memory, and is logged. Events that wait are told to the event function, which is waited for.
  * Sets *hostp to NULL. NULL and a pointer to NULL are accepted. From inside of the event
  * function it does nothing: ovc_error() says so, and *hostp stays.
  * [control]
@@ -1214,6 +1216,8 @@ int ovc_vm_discard(struct ovc_vm *vm, void *addr, size_t len);
  *  -ENOSPC, -EIO, -EDQUOT, ...  some pages stay since they could not be written
  *  -EBUSY  some pages stay since the kernel does not let them be taken: locked,
  *          pinned by direct I/O, ... (enum ovc_untaken)
+ *  -ETIMEDOUT  for half a minute it came no nearer to its end: the swap does not
+ *              answer, or nobody calls ovc_host_dispatch()
  */
 int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
 
@@ -1225,6 +1229,7 @@ int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
 int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
 
 /*
+<<<<<<< HEAD
  * Brings the range in and keeps it resident, for DMA, VFIO, vhost, direct reads
  * (O_DIRECT, io_uring), and other mappings of a memfd: what reaches a page by another
  * way than the guest's mapping, reading or writing, finds it only while it is pinned.
@@ -1232,6 +1237,17 @@ int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
  * Blocks while the pages are read.
  *  -ENOMEM     pinned memory would exceed the budget less the reserve, or the
  *              VM's limit
+=======
+ * Brings the range in and keeps it resident, for DMA, VFIO, vhost. Pins count:
+ * each pin wants its unpin. Pinned pages are taken as written by the device.
+ * Blocks while the pages are read, and while memory is made free for them; where no
+ * page comes for half a minute it gives up. (It reads itself what nobody else does: a
+ * disk that does not answer this very read keeps it.)
+ *  -ENOMEM     beside what else cannot be taken (pinned, guaranteed to others, of VMs
+ *              without swap) the budget less the reserve and the library's own memory,
+ *              or the VM's limit, has no room for them; nothing was brought in
+ *  -ETIMEDOUT  see above
+>>>>>>> 2777bde (Refuse a pin that cannot be had, and end a host whose disk is dead)
  *  -EOVERFLOW  a page has 1,000 pins
  *  -EIO        a page could not be read, or is poisoned
  * On failure nothing is pinned.

@@ -29,6 +29,7 @@
 #define ZEROS	     (128 * OVC_PAGE)
 #define AHEAD	     512 /* pages that may be read ahead at once */
 #define RING_LEAST   1024
+#define CLOSE_NS     5000000000ull	 /* for disks, at a host's end */
 #define SHARE_CPU    5			 /* percent */
 #define RING_MOST    ((uint64_t)1 << 19) /* 2 GiB staged */
 
@@ -791,8 +792,44 @@ void ovc_host_end(struct ovc_host *host)
 	ovc_control_unlock(host);
 }
 
+static bool all_closed(struct ovc_host *host)
+{
+	bool closed;
+
+	ovc_control_lock(host);
+	closed = !host->graves && !host->vm_graves;
+	ovc_control_unlock(host);
+	return closed && !atomic_load(&host->burying);
+}
+
+/* The log is not called any more, nor events told; threads end when the disk answers. */
+static void abandon(struct ovc_host *host)
+{
+	ovc_log(host, OVC_LOG_ERROR,
+		"host_destroy: a disk does not answer; what is left of the "
+		"host stays in memory, and its threads, until the process ends");
+	ovc_events_stop(host->events);
+	ovc_control_lock(host);
+	host->log = NULL;
+	ovc_control_unlock(host);
+	atomic_store(&host->stop, true);
+	ovc_notify_post(host->fault_wake);
+	ovc_notify_post(host->reclaim_wake);
+	ovc_share_destroy(&host->share);
+}
+
 void ovc_host_unbuild(struct ovc_host *host)
 {
+	uint64_t since = 0;
+
+	for (unsigned round = 0; !all_closed(host); round++) {
+		ovc_kick_always(host);
+		ovc_host_pause(host, round);
+		if (!ovc_waited_for(&since, round, CLOSE_NS))
+			continue;
+		abandon(host);
+		return;
+	}
 	take_apart(host, -1);
 }
 

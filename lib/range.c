@@ -183,13 +183,10 @@ static int add_pins(struct ovc_region *r, uint64_t idx, uint64_t nr,
 {
 	struct ovc_vm *vm = r->vm;
 	struct ovc_host *host = vm->host;
-	uint64_t most =
-		atomic_load(&host->budget) - atomic_load(&host->reserve);
-	uint64_t limit = atomic_load(&vm->limit);
 
 	for (*done = 0; *done < nr; ++*done) {
 		ovc_word *word = &r->words[idx + *done];
-		uint64_t w = atomic_load(word), all;
+		uint64_t w = atomic_load(word);
 
 		ovc_region_touch(r, idx + *done);
 		do {
@@ -200,14 +197,47 @@ static int add_pins(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		if (ovc_word_pins(w))
 			continue;
 		atomic_fetch_add(&vm->pinned, 1);
-		all = atomic_fetch_add(&host->pinned, 1) + 1;
-		if (all * OVC_PAGE > most ||
-		    (limit && atomic_load(&vm->pinned) > limit)) {
-			++*done;
-			return -ENOMEM;
-		}
+		atomic_fetch_add(&host->pinned, 1);
 	}
 	return 0;
+}
+
+/* Pages of a range that are in no memory yet. */
+static uint64_t absent(const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		enum ovc_state s = ovc_word_state(atomic_load(&r->words[i]));
+
+		n += s != OVC_RESIDENT && s != OVC_CLEAN && s != OVC_STAGED &&
+		     s != OVC_WRITING;
+	}
+	return n;
+}
+
+/* Can all that is pinned by now be in memory at once, whatever is reclaimed? Of a VM
+ * without swap what it has stays beside it. */
+static int check_room(struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	struct ovc_vm *vm = r->vm;
+	struct ovc_host *host = vm->host;
+	uint64_t missing, more = 0;
+
+	ovc_control_lock(host);
+	if (atomic_load(&r->tracked) && !vm->swap)
+		more = absent(r, idx, nr);
+	missing = ovc_room_missing(vm, NULL, more,
+				   atomic_load(&host->reserve) / OVC_PAGE);
+	ovc_control_unlock(host);
+	if (!missing)
+		return 0;
+	return ovc_fail(-ENOMEM,
+			"pin: %llu KiB are missing: of the budget less the "
+			"reserve and what the library needs, beside what is "
+			"pinned, guaranteed to others, or has no swap; or of "
+			"the VM's limit; unpin some, or raise them",
+			(unsigned long long)missing * OVC_PAGE >> 10);
 }
 
 static void remove_pins(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -253,21 +283,25 @@ int ovc_range_pin(struct ovc_region *r, uint64_t idx, uint64_t nr)
 	pthread_mutex_lock(&r->vm->pinning);
 	error = add_pins(r, idx, nr, &done);
 	pthread_mutex_unlock(&r->vm->pinning);
-	if (error == -ENOMEM)
-		ovc_fail(error, "pin: pinned memory would exceed the budget "
-				"less the reserve, or the VM's limit; unpin "
-				"some, or raise them");
-	else if (error)
+	if (error)
 		ovc_fail(error, "pin: a page has %d pins already",
 			 OVC_W_PIN_MAX);
-	else if (!atomic_load(&r->tracked))
+	else
+		error = check_room(r, idx, nr);
+	if (!error && !atomic_load(&r->tracked))
 		/* The kernel brings in by itself what is not there yet. */
 		ovc_pages_populate(ovc_page_addr(r, idx), nr * OVC_PAGE);
 	if (!error && atomic_load(&r->tracked)) {
 		error = bring_in_pinned(r, idx, nr);
-		if (error)
+		if (error == -EIO)
 			ovc_fail(error, "pin: a page could not be read from "
 					"swap, or is poisoned");
+		else if (error)
+			error = ovc_fail(-ETIMEDOUT,
+					 "pin: memory, or the swap of %s, was "
+					 "waited for in vain for %llu s",
+					 r->vm->name,
+					 OVC_PATIENCE_NS / 1000000000);
 	}
 	if (error)
 		remove_pins(r, idx, done);

@@ -256,7 +256,11 @@ static const char *make_zram(unsigned mib)
 	if (!f || fscanf(f, "%u", &nr) != 1)
 		cr_skip_test("no zram device can be had");
 	fclose(f);
-	machine_undo("echo %u >/sys/class/zram-control/hot_remove", nr);
+	/* Busy until the last I/O of a process that was killed has ended. */
+	machine_undo(
+		"i=0; until echo %u >/sys/class/zram-control/hot_remove; do "
+		"i=$((i+1)); [ $i -lt 100 ] || break; sleep 0.1; done",
+		nr);
 	if (machine_run("echo %uM >/sys/block/zram%u/disksize", mib, nr))
 		cr_skip_test("zram%u has no memory", nr);
 	snprintf(path, sizeof(path), "/dev/zram%u", nr);

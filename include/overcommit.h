@@ -1229,17 +1229,10 @@ int ovc_vm_reclaim(struct ovc_vm *vm, void *addr, size_t len);
 int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
 
 /*
-<<<<<<< HEAD
  * Brings the range in and keeps it resident, for DMA, VFIO, vhost, direct reads
  * (O_DIRECT, io_uring), and other mappings of a memfd: what reaches a page by another
  * way than the guest's mapping, reading or writing, finds it only while it is pinned.
  * Pins count: each pin wants its unpin. Pinned pages are taken as written by the device.
- * Blocks while the pages are read.
- *  -ENOMEM     pinned memory would exceed the budget less the reserve, or the
- *              VM's limit
-=======
- * Brings the range in and keeps it resident, for DMA, VFIO, vhost. Pins count:
- * each pin wants its unpin. Pinned pages are taken as written by the device.
  * Blocks while the pages are read, and while memory is made free for them; where no
  * page comes for half a minute it gives up. (It reads itself what nobody else does: a
  * disk that does not answer this very read keeps it.)
@@ -1247,7 +1240,6 @@ int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
  *              without swap) the budget less the reserve and the library's own memory,
  *              or the VM's limit, has no room for them; nothing was brought in
  *  -ETIMEDOUT  see above
->>>>>>> 2777bde (Refuse a pin that cannot be had, and end a host whose disk is dead)
  *  -EOVERFLOW  a page has 1,000 pins
  *  -EIO        a page could not be read, or is poisoned
  * On failure nothing is pinned.

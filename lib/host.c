@@ -475,8 +475,8 @@ static bool try_move(struct ovc_host *host, char *window)
 				false, false) &&
 	     !ovc_uffd_move(host->uffd, window, page, 2 * OVC_PAGE, &done);
 	ovc_pages_release(page, 2 * OVC_PAGE);
-	ovc_pages_dontneed(window, 2 * OVC_PAGE);
-	return ok;
+	/* No page moves to where one is. */
+	return !ovc_pages_dontneed(window, 2 * OVC_PAGE) && ok;
 }
 
 /* So that a child of fork() is told from us at the price of a look at memory. */

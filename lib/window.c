@@ -53,7 +53,7 @@ void ovc_ring_unlock(struct ovc_host *host)
 		return;
 	ovc_pages_unlock(s->window, s->cap * OVC_PAGE);
 	if (!s->entries[(uint64_t)(at - s->window) / OVC_PAGE].frame)
-		ovc_pages_dontneed(at, OVC_PAGE);
+		empty_window(host, at, OVC_PAGE);
 	ovc_log(host, OVC_LOG_WARNING,
 		"the process locked all of its memory (mlockall): what is locked "
 		"of guests cannot be taken, and what the library reserved for "
@@ -142,7 +142,9 @@ void ovc_ring_collect(struct ovc_reclaim *rc)
 	}
 	if (!n)
 		return;
-	ovc_pages_dontneed_many(host->batch_advise, iov, n);
+	if (ovc_pages_dontneed_many(host->batch_advise, iov, n))
+		for (uint64_t i = 0; i < n; i++)
+			empty_window(host, iov[i].iov_base, OVC_PAGE);
 	atomic_fetch_sub(&s->leftover, n);
 	ovc_uncharge(host, n);
 }

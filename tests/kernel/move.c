@@ -11,8 +11,10 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "support.h"
+#include "sys/fail.h"
 
 TestSuite(move, .timeout = 60 * PATIENCE);
 
@@ -102,6 +104,61 @@ Test(move, what_did_not_move_stays)
 	cr_expect_eq(vm_stats(&w).resident, w.len);
 	cr_expect_eq(check_pages(w.mem, 0, NR, 7), -1);
 	world_close(&w, 0);
+}
+
+/* A host one of whose calls of madvise() fails while it is made, or NULL. */
+static struct ovc_host *host_unadvised(unsigned long n, bool *more)
+{
+	struct ovc_host_options o = { .size = sizeof(o), .budget = 16 * MIB };
+	struct ovc_host *host = NULL;
+	const char *what;
+
+	ovc_sys_fail_nth(n, EIO);
+	ovc_host_create(&o, &host);
+	what = ovc_sys_fail_what();
+	*more = what != NULL;
+	if (!what || strcmp(what, "madvise"))
+		ovc_host_destroy(&host);
+	ovc_sys_fail_nth(0, 0);
+	return host;
+}
+
+/* What the trial of a move left in the window must not be in the way for good. */
+static void check_window_is_empty(struct ovc_host *host)
+{
+	struct world w = { .host = host, .len = 256 * PAGE };
+	struct ovc_vm_options v = { .size = sizeof(v), .swap = swap_dir() };
+	struct ovc_region_options o = { .size = sizeof(o), .len = w.len };
+
+	w.mem = map_memory(ANON, w.len, &w.memfd);
+	o.addr = w.mem;
+	cr_assert_eq(ovc_vm_create(host, &v, &w.vm), 0, "%s", ovc_error());
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	fill_pages(w.mem, 0, 256, 3);
+	push_out(&w);
+	cr_expect_eq(vm_stats(&w).resident, 0);
+	cr_expect_eq(check_pages(w.mem, 0, 256, 3), -1);
+	ovc_vm_destroy(&w.vm, 0);
+	munmap(w.mem, w.len);
+}
+
+Test(move, a_window_that_could_not_be_emptied_keeps_no_page_back)
+{
+	unsigned seen = 0;
+	bool more = true;
+
+	need_userfaultfd();
+	for (unsigned long n = 1; more; n++) {
+		struct ovc_host *host = host_unadvised(n, &more);
+
+		if (!host)
+			continue;
+		seen++;
+		check_window_is_empty(host);
+		ovc_host_destroy(&host);
+	}
+	if (!seen)
+		cr_skip_test("the kernel moves no pages");
 }
 
 struct writer {

@@ -138,8 +138,12 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 	struct ovc_taken t[OVC_CHUNK];
 	unsigned got = 0, n = 0;
 
-	for (unsigned i = 0; i < nr; i++)
-		n += prepare(r, idx[i], words[i], &t[n]);
+	for (unsigned i = 0; i < nr; i++) {
+		if (prepare(r, idx[i], words[i], &t[n]))
+			n++;
+		else if (r->untaken) /* it is another page by now */
+			ovc_untaken_clear(r, idx[i]);
+	}
 	if (n)
 		ovc_memory_stage(r, t, n);
 	for (unsigned i = 0; i < n; i++) {

@@ -8,10 +8,13 @@
  */
 #include <poll.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 #include "run.h"
+
+#define AWAIT 40 /* seconds; a mapping is tried again after some */
 
 static struct ovc_host_stats host_stats(struct run *r)
 {
@@ -41,10 +44,13 @@ static void wait_a_little(struct run *r)
 }
 
 /* Until a number of pages is shared. What was touched is so only where it can be mapped;
- * when a mapping could not be had, that is tried again after some seconds. */
+ * when a mapping could not be had, that is tried again after some seconds. In dispatch
+ * mode a round may take no time, so that rounds say nothing about time. */
 static void await(struct run *r, uint64_t pages)
 {
-	for (unsigned i = 0; i < 15000 && !r->bad; i++) {
+	time_t end = time(NULL) + AWAIT;
+
+	for (unsigned i = 0; time(NULL) < end && !r->bad; i++) {
 		struct ovc_host_stats h = host_stats(r);
 
 		if (h.shared_bytes >= pages * PAGE || !h.share_mappings_limit)

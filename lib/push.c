@@ -33,10 +33,12 @@ struct push {
 	uint64_t look; /* and gone as far as that */
 	bool moving;   /* pages were passed over that were on the move */
 	unsigned passes;
+	uint64_t until; /* to look for these again, ns */
 };
 
-#define PASSES 8
-#define LOOK   65536 /* words that are looked at in one step */
+#define PASSES	  8
+#define MOVING_NS 200000000ull
+#define LOOK	  65536 /* words that are looked at in one step */
 
 /* Stages from `at` on, as far as the ring has room, and settles all of it. */
 static void push_out(struct ovc_reclaim *rc, struct push *p)
@@ -68,10 +70,17 @@ static void push_out(struct ovc_reclaim *rc, struct push *p)
 	ovc_settle_flush(rc);
 }
 
-/* What was passed over because it was on the move, is looked at again. */
+/* What was passed over because it was on the move, is looked at again; and again for a
+ * while, since who moves it may have to wait for a CPU. */
 static bool begin_again(struct push *p)
 {
-	if (!p->moving || ++p->passes == PASSES)
+	uint64_t now = ovc_now_ns();
+
+	if (!p->moving)
+		return false;
+	if (!p->until)
+		p->until = now + MOVING_NS;
+	if (++p->passes >= PASSES && now >= p->until)
 		return false;
 	p->at = p->look = p->first;
 	p->moving = false;

@@ -60,12 +60,18 @@ static uint64_t guaranteed(const struct ovc_vm *vm, uint64_t held)
 				   atomic_load(&vm->entitled)));
 }
 
-static uint64_t stays(const struct ovc_vm *vm, bool other)
+static uint64_t held_by(const struct ovc_vm *vm)
 {
-	uint64_t held = atomic_load(&vm->resident) + atomic_load(&vm->staged);
-	uint64_t most = max_of(atomic_load(&vm->pinned), stuck(vm, held));
+	return atomic_load(&vm->resident) + atomic_load(&vm->staged);
+}
 
-	return other ? max_of(most, guaranteed(vm, held)) : most;
+/* Of a VM from which the others' memory is asked. */
+static uint64_t stays(const struct ovc_vm *vm)
+{
+	uint64_t held = held_by(vm);
+
+	return max_of(max_of(atomic_load(&vm->pinned), stuck(vm, held)),
+		      guaranteed(vm, held));
 }
 
 static uint64_t resident_in(const struct ovc_region *r)
@@ -93,12 +99,15 @@ uint64_t ovc_room_missing(const struct ovc_vm *vm,
 	const struct ovc_host *host = vm->host;
 	uint64_t have = atomic_load(&host->allowed);
 	uint64_t limit = atomic_load(&vm->limit);
-	uint64_t own = max_of(stays(vm, false), resident_in(leaving)) + nr;
+	/* What is to be pinned counts as pinned already. */
+	uint64_t own = max_of(
+		atomic_load(&vm->pinned),
+		max_of(stuck(vm, held_by(vm)), resident_in(leaving)) + nr);
 	uint64_t all = own, over = 0;
 
 	for (unsigned i = 0; i < host->end; i++)
 		if (host->vms[i] && host->vms[i] != vm)
-			all += stays(host->vms[i], true);
+			all += stays(host->vms[i]);
 	have = have > spare ? have - spare : 0;
 	if (limit && own > limit)
 		over = own - limit;

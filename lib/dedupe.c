@@ -225,11 +225,13 @@ static bool settle(struct ovc_reclaim *rc, const struct item *c,
 {
 	struct ovc_region *r = c->e->region;
 	struct ovc_vm *vm = r->vm;
-
 	_Alignas(4096) char page[OVC_PAGE];
+	bool same = !ovc_memory_read_staged(r, c->e->idx, c->pos, page) &&
+		    !memcmp(bytes, page, OVC_PAGE);
 
-	if (ovc_memory_read_staged(r, c->e->idx, c->pos, page) ||
-	    memcmp(bytes, page, OVC_PAGE) || !ovc_swap_ref(vm->swap, c->slot))
+	/* Nothing of a guest stays on a stack, which is in core dumps. */
+	explicit_bzero(page, sizeof(page));
+	if (!same || !ovc_swap_ref(vm->swap, c->slot))
 		return false;
 	if (ovc_settle_to(rc, c->e, c->pos, ovc_home_slot(c->slot)))
 		OVC_COUNT(vm, spared, 1);

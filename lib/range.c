@@ -77,6 +77,8 @@ static void read_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		ovc_pager_lost(r, idx, slot, error);
 	else
 		ovc_pager_arrived(&a, NULL, NULL);
+	/* Nothing of a guest stays on a stack, which is in core dumps. */
+	explicit_bzero(buf, sizeof(buf));
 }
 
 /* A page that is mapped from the store gets to be one that a touch copies. */

@@ -16,6 +16,8 @@
  * What is lost between the question and the read, some microseconds, or found to be by
  * that very read, is a signal as of any memory of the process's.
  */
+#include <string.h>
+
 #include "memory/memory.h"
 #include "pager.h"
 #include "reclaim.h"
@@ -66,6 +68,7 @@ bool ovc_sound(struct ovc_reclaim *rc, const struct ovc_entry *e, uint64_t pos)
 {
 	struct ovc_region *r = e->region;
 	_Alignas(4096) char page[OVC_PAGE];
+	bool good;
 
 	if (is_known(rc, pos))
 		return true;
@@ -73,6 +76,10 @@ bool ovc_sound(struct ovc_reclaim *rc, const struct ovc_entry *e, uint64_t pos)
 		ask_window(rc, pos);
 	else
 		ask_view(rc, e, pos);
-	return is_known(rc, pos) ||
-	       !ovc_memory_read_staged(r, e->idx, pos, page);
+	if (is_known(rc, pos))
+		return true;
+	good = !ovc_memory_read_staged(r, e->idx, pos, page);
+	/* Nothing of a guest stays on a stack, which is in core dumps. */
+	explicit_bzero(page, sizeof(page));
+	return good;
 }

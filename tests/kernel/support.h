@@ -23,12 +23,6 @@
 #define PAGE ((size_t)OVC_PAGE_SIZE)
 #define MIB  ((size_t)1 << 20)
 
-/* How many times longer than on a usual machine a test may wait: where all is emulated
- * (scripts/kernels) nothing is wrong that takes ten times as long. */
-#ifndef PATIENCE
-#define PATIENCE 1
-#endif
-
 /* A sanitizer maps, and touches, memory of its own: what counts a process's mappings
  * or memory to the page, or limits its address space, means nothing then. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -41,6 +35,13 @@
 #ifndef SANITIZED
 #define SANITIZED 0
 #endif
+
+/* How many times longer than on a usual machine a test may wait: where all is emulated
+ * (scripts/kernels) nothing is wrong that takes ten times as long. */
+#ifndef PATIENCE
+#define PATIENCE (SANITIZED ? 4 : 1)
+#endif
+
 #define skip_sanitized()                                               \
 	do {                                                           \
 		if (SANITIZED)                                         \

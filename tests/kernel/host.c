@@ -529,15 +529,6 @@ Test(host, userfaultfd_not_permitted_is_eperm_and_says_what_to_do)
 	cr_assert_eq(before.fds, belongings().fds);
 }
 
-static int open_userfaultfd(void)
-{
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		cr_skip_test("userfaultfd(2): %s", strerror(errno));
-	return fd;
-}
-
 Test(host, a_descriptor_of_a_privileged_launcher_works_for_nobody)
 {
 	struct world w;

@@ -80,7 +80,7 @@ void need_root(void)
 		cr_skip_test("needs root");
 }
 
-void need_userfaultfd(void)
+int open_userfaultfd(void)
 {
 	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd = -1;
@@ -93,7 +93,12 @@ void need_userfaultfd(void)
 		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		cr_skip_test("no userfaultfd here: %s", strerror(errno));
-	close(fd);
+	return fd;
+}
+
+void need_userfaultfd(void)
+{
+	close(open_userfaultfd());
 }
 
 bool deny_syscall(int nr, int error)

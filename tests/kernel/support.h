@@ -128,6 +128,7 @@ char *map_memory(enum kind kind, size_t len, int *memfd);
 
 /* A test that cannot run here ends with the reason. */
 void need_userfaultfd(void);
+int open_userfaultfd(void); /* one of the test's own */
 void need_root(void);
 
 /* Pages whose bytes follow from (idx, seed). check_pages() looks through the

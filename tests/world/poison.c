@@ -23,27 +23,8 @@ struct uffdio_poison {
 };
 #define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
 #endif
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
 
 TestSuite(poison, .timeout = 60);
-
-static int own_userfaultfd(void)
-{
-	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	int fd = -1;
-
-	if (dev >= 0) {
-		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		close(dev);
-	}
-	if (fd < 0)
-		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		cr_skip_test("no userfaultfd here: %s", strerror(errno));
-	return fd;
-}
 
 static int uffd;
 
@@ -51,7 +32,7 @@ static void open_poisoned(struct world *w, struct plan plan)
 {
 	struct uffdio_poison arg = { .range.len = PAGE };
 
-	uffd = plan.userfaultfd = own_userfaultfd();
+	uffd = plan.userfaultfd = open_userfaultfd();
 	plan.len = NR * PAGE;
 	world_open(w, plan);
 	/* From here on it is tracked. */

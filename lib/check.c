@@ -111,7 +111,7 @@ static int check_direct(const struct ovc_host *host,
 				"private anonymous memory: of a memfd the "
 				"kernel does not tell which pages devices "
 				"use; pin them (ovc_vm_pin)");
-	if (!host->ring.window_registered)
+	if (!host->staging.window_registered)
 		return ovc_fail(-ENOTSUP,
 				"add_region: OVC_REGION_DIRECT_IO needs "
 				"UFFDIO_MOVE (Linux 6.8): without it the "

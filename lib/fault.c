@@ -347,7 +347,7 @@ static void serve_write(struct ovc_region *r, uint64_t idx, uint64_t since)
 /*
  * The process locked all of its memory (mlockall), and the kernel brings in what it can:
  * the ring's window, too, where no page may be but what moves there. It leaves a mapping
- * when it meets an error. The reclaim thread takes that away: see window.c.
+ * when it meets an error. The reclaim thread takes that away: see staging.c.
  */
 static void refuse_window(struct ovc_host *host, void *addr)
 {
@@ -364,7 +364,7 @@ static void refuse_window(struct ovc_host *host, void *addr)
  * whoever waits go on. */
 static void serve_stranger(struct ovc_host *host, void *addr)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	char *a = addr;
 
 	if (s->window && a >= s->window && a < s->window + s->cap * OVC_PAGE)

@@ -38,7 +38,7 @@
 uint64_t ovc_host_metadata(const struct ovc_host *host)
 {
 	return ovc_meta_bytes() + atomic_load(&host->tables) +
-	       host->ring.high * sizeof(struct ovc_entry) +
+	       host->staging.high * sizeof(struct ovc_entry) +
 	       (host->store ? ovc_shared_metadata(host->store) : 0);
 }
 
@@ -471,8 +471,8 @@ static bool try_move(struct ovc_host *host, char *window)
 		return false;
 	((volatile char *)page)[0] = 1;
 	(void)((volatile char *)page)[OVC_PAGE];
-	ok = !ovc_uffd_register(host->uffd, window, host->ring.cap * OVC_PAGE,
-				false, false) &&
+	ok = !ovc_uffd_register(host->uffd, window,
+				host->staging.cap * OVC_PAGE, false, false) &&
 	     !ovc_uffd_move(host->uffd, window, page, 2 * OVC_PAGE, &done);
 	ovc_pages_release(page, 2 * OVC_PAGE);
 	/* No page moves to where one is. */
@@ -495,7 +495,7 @@ static int make_here(struct ovc_host *host)
 
 static int make_ring(struct ovc_host *host)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	uint64_t share = atomic_load(&host->budget) / OVC_PAGE / 4;
 	int error;
 
@@ -704,9 +704,9 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	if (host->uffd != keep_fd)
 		ovc_fd_close(host->uffd);
 	ovc_fd_close(host->laid_uffd);
-	ovc_pages_release(host->ring.window, host->ring.cap * OVC_PAGE);
-	ovc_pages_release(host->ring.entries,
-			  host->ring.cap * sizeof(struct ovc_entry));
+	ovc_pages_release(host->staging.window, host->staging.cap * OVC_PAGE);
+	ovc_pages_release(host->staging.entries,
+			  host->staging.cap * sizeof(struct ovc_entry));
 	ovc_pages_release(host->hold_frames, host->hold_frames_len);
 	ovc_pages_release(host->zeros, ZEROS);
 	ovc_pages_release(host->here, OVC_PAGE);

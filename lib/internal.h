@@ -23,7 +23,7 @@
  *   hold       keep one page of a read-ahead window back, so that its touch tells
  *              that the guest got there
  *
- * Flow: one way out, reclaim.c (stage.c, settle.c, window.c); one way in, fault.c and
+ * Flow: one way out, reclaim.c (stage.c, settle.c, staging.c); one way in, fault.c and
  * pager.c (fault, page, fill). The page word (page.h) says where the bytes are.
  *
  * Threads
@@ -346,7 +346,7 @@ struct ovc_host {
 	struct ovc_map *_Atomic map;
 	_Atomic bool tracked; /* some VM is */
 
-	struct ovc_staging ring;
+	struct ovc_staging staging;
 	struct ovc_hold *holds; /* OVC_HOLDS for each faulter */
 	char *hold_frames;
 	size_t hold_frames_len;
@@ -388,7 +388,7 @@ struct ovc_host {
 	int epoll, timer;	  /* dispatch mode */
 	_Atomic bool late;	  /* likewise: reads wait to be started */
 	_Atomic bool stepping; /* likewise: somebody takes the faulter's step */
-	void *_Atomic window_touched; /* by mlockall(): see window.c */
+	void *_Atomic window_touched; /* by mlockall(): see staging.c */
 	uint64_t reserve_asked;
 	uint64_t share_at; /* likewise: when to look for equal pages */
 

@@ -75,7 +75,7 @@ static int give_up(struct leaving *l, uint64_t idx)
 		}
 		/* One that is held back has its bytes in the swap, too. Of one
 		 * that is staged there is a frame. */
-		if (s == OVC_STAGED && ovc_word_value(w) >= host->ring.cap)
+		if (s == OVC_STAGED && ovc_word_value(w) >= host->staging.cap)
 			ovc_pager_give_back_held(l->r, idx, w);
 		else if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED)
 			ovc_pager_touch(l->r, idx, true, false, &t);

@@ -151,7 +151,7 @@ static bool claim(struct spot *s)
 
 	s->pos = ovc_word_value(w);
 	return ovc_word_state(w) == OVC_STAGED &&
-	       s->pos < s->region->vm->host->ring.cap &&
+	       s->pos < s->region->vm->host->staging.cap &&
 	       ovc_page_try(word_of(s), &w, OVC_EV_CLAIM, s->pos) !=
 		       OVC_ACT_BUG;
 }
@@ -162,7 +162,7 @@ static bool claim_sound(struct spot *s)
 	struct ovc_host *host = s->region->vm->host;
 
 	return claim(s) &&
-	       ovc_sound(host->reclaim, &host->ring.entries[s->pos], s->pos);
+	       ovc_sound(host->reclaim, &host->staging.entries[s->pos], s->pos);
 }
 
 /* Is it still? Then its bytes are what they were when it was claimed: to stage it
@@ -203,7 +203,7 @@ static void stage_spots(const struct batch *b, bool other)
  * NULL. Its number is noted in the page's ring entry. */
 static const struct pair *leader(const struct batch *b, const struct pair *p)
 {
-	const struct ovc_staging *s = &b->host->ring;
+	const struct ovc_staging *s = &b->host->staging;
 	uint64_t w = atomic_load(word_of(&p->other)), pos = ovc_word_value(w);
 	const struct pair *q;
 
@@ -239,7 +239,7 @@ static void compare_pair(struct batch *b, struct pair *p)
 		else if (!claim_sound(&p->other))
 			return;
 		else
-			b->host->ring.entries[p->other.pos].wslot =
+			b->host->staging.entries[p->other.pos].wslot =
 				(uint64_t)(p - b->pair);
 		p->good = equal(p);
 		/* Of bytes that may have changed nothing is known. */
@@ -339,7 +339,7 @@ static void store_new(struct batch *b)
 static bool settle(struct batch *b, const struct spot *s, uint64_t page)
 {
 	struct ovc_reclaim *rc = b->host->reclaim;
-	struct ovc_entry *e = &b->host->ring.entries[s->pos];
+	struct ovc_entry *e = &b->host->staging.entries[s->pos];
 	struct ovc_vm *vm = s->region->vm;
 	struct ovc_home home = { .kind = OVC_HOME_NOWHERE };
 	uint64_t slot;
@@ -386,7 +386,7 @@ static void put_back(struct batch *b, struct spot *s)
 	wait_for_reader(s);
 	if (claimed(s) || claim(s))
 		ovc_settle_put_back(b->host->reclaim,
-				    &b->host->ring.entries[s->pos], s->pos);
+				    &b->host->staging.entries[s->pos], s->pos);
 	try_again(s);
 }
 
@@ -422,7 +422,7 @@ static void settle_pairs(struct batch *b)
 /* The ring's places that are done need not wait for reclaim to pass them. */
 static void pass_done(struct ovc_host *host)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 
 	for (; s->next < s->head; s->next++) {
 		const struct ovc_entry *e = ovc_entry_at(host, s->next);
@@ -432,15 +432,15 @@ static void pass_done(struct ovc_host *host)
 				    s->next % s->cap))
 			break;
 	}
-	ovc_ring_advance(host->reclaim, false);
-	ovc_ring_collect(host->reclaim);
+	ovc_staging_advance(host->reclaim, false);
+	ovc_staging_collect(host->reclaim);
 }
 
 static void run(struct batch *b)
 {
 	if (!b->nr)
 		return;
-	if (ovc_ring_room(b->host) <= (uint64_t)2 * b->nr + OVC_CHUNK) {
+	if (ovc_staging_room(b->host) <= (uint64_t)2 * b->nr + OVC_CHUNK) {
 		for (unsigned i = 0; i < b->nr; i++)
 			try_again(&b->pair[i].one);
 	} else {
@@ -479,8 +479,8 @@ uint64_t ovc_merge(struct ovc_host *host, const struct ovc_hashed *h,
 		   unsigned from, unsigned to, uint64_t *collisions)
 {
 	struct ovc_vm *vm = h->region->vm;
-	unsigned most = host->ring.cap / 8 < BATCH ?
-				(unsigned)host->ring.cap / 8 :
+	unsigned most = host->staging.cap / 8 < BATCH ?
+				(unsigned)host->staging.cap / 8 :
 				BATCH;
 	struct batch b = { .host = host,
 			   .domain = vm->domain,

@@ -39,7 +39,7 @@
 
 static bool is_hold(const struct ovc_host *host, uint64_t pos)
 {
-	return pos >= host->ring.cap;
+	return pos >= host->staging.cap;
 }
 
 char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
@@ -47,15 +47,15 @@ char *ovc_pager_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	struct ovc_host *host = r->vm->host;
 
 	if (is_hold(host, pos))
-		return host->hold_frames + (pos - host->ring.cap) * OVC_PAGE;
+		return host->hold_frames + (pos - host->staging.cap) * OVC_PAGE;
 	return ovc_memory_of(r, idx)->view(r, idx, pos);
 }
 
 static _Atomic uint64_t *slot_at(struct ovc_host *host, uint64_t pos)
 {
 	if (is_hold(host, pos))
-		return &host->holds[pos - host->ring.cap].slot;
-	return &host->ring.entries[pos].slot;
+		return &host->holds[pos - host->staging.cap].slot;
+	return &host->staging.entries[pos].slot;
 }
 
 /* The clean slot of a staged page that is ours. */
@@ -134,13 +134,14 @@ static void leave_ring(struct ovc_region *r, uint64_t idx, uint64_t pos)
 	if (is_hold(host, pos))
 		return;
 	if (ovc_memory_of(r, idx)->frames_in_window)
-		atomic_fetch_add(&host->ring.leftover, 1);
+		atomic_fetch_add(&host->staging.leftover, 1);
 }
 
 static void free_hold(struct ovc_host *host, uint64_t pos)
 {
 	if (is_hold(host, pos))
-		atomic_store(&host->holds[pos - host->ring.cap].region, NULL);
+		atomic_store(&host->holds[pos - host->staging.cap].region,
+			     NULL);
 }
 
 /* A staged page that cannot be put back: its slot has the bytes, or nobody has. */
@@ -242,7 +243,7 @@ static bool charge_put_back(struct ovc_region *r, uint64_t pos, bool ahead)
 	if (ahead && !ovc_room_ahead(r->vm, 1))
 		return false;
 	/* The end of a VM does not wait for a write. */
-	if (atomic_load(&host->ring.leftover) >= OVC_LEFTOVER_MAX &&
+	if (atomic_load(&host->staging.leftover) >= OVC_LEFTOVER_MAX &&
 	    !atomic_load(&r->vm->ending))
 		return false;
 	ovc_charge_force(r->vm, 1);
@@ -850,7 +851,7 @@ bool ovc_pager_hold(struct ovc_region *r, uint64_t idx, uint64_t slot,
 	struct ovc_vm *vm = r->vm;
 	struct ovc_host *host = vm->host;
 	struct ovc_hold *h = &host->holds[hold];
-	uint64_t pos = host->ring.cap + hold, w, next;
+	uint64_t pos = host->staging.cap + hold, w, next;
 	enum ovc_action action;
 
 	if (ovc_swap_checksum(bytes) != ovc_swap_sum(vm->swap, slot))
@@ -891,7 +892,7 @@ void ovc_pager_unhold(struct ovc_host *host, unsigned hold)
 {
 	struct ovc_hold *h = &host->holds[hold];
 	struct ovc_region *r = atomic_load(&h->region);
-	uint64_t pos = host->ring.cap + hold, w, slot;
+	uint64_t pos = host->staging.cap + hold, w, slot;
 
 	if (!r)
 		return;

@@ -20,7 +20,7 @@ static bool on_its_way(const struct ovc_region *r, uint64_t idx)
 	uint64_t w = atomic_load(&r->words[idx]);
 	enum ovc_state s = ovc_word_state(w);
 
-	if (ovc_word_value(w) >= r->vm->host->ring.cap)
+	if (ovc_word_value(w) >= r->vm->host->staging.cap)
 		return false;
 	return s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED;
 }
@@ -43,14 +43,14 @@ struct push {
 /* Stages from `at` on, as far as the ring has room, and settles all of it. */
 static void push_out(struct ovc_reclaim *rc, struct push *p)
 {
-	struct ovc_staging *s = &rc->host->ring;
+	struct ovc_staging *s = &rc->host->staging;
 	uint64_t first;
 
 	if (p->at < p->end)
 		ovc_settle_room(rc);
 	first = s->head;
 	while (p->at < p->end && s->head - first < OVC_STAGE_STEP &&
-	       ovc_ring_room(rc->host) > OVC_CHUNK) {
+	       ovc_staging_room(rc->host) > OVC_CHUNK) {
 		uint64_t nr = p->end - p->at < OVC_CHUNK ? p->end - p->at :
 							   OVC_CHUNK;
 
@@ -94,7 +94,7 @@ static enum ovc_job_came push_step(struct ovc_reclaim *rc, struct ovc_job *job)
 
 	push_out(rc, p);
 	ovc_ring_submit(rc->ring);
-	ovc_ring_advance(rc, true);
+	ovc_staging_advance(rc, true);
 	while (p->look < p->at && p->look < most && !on_its_way(p->r, p->look))
 		p->look++;
 	if (p->look == p->end)
@@ -211,7 +211,7 @@ static void forget_probation(const struct ovc_host *host,
 bool ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
 {
 	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 
 	for (uint64_t n = s->tail; region->entries && n < s->head; n++) {
 		struct ovc_entry *e = ovc_entry_at(host, n);

@@ -443,7 +443,7 @@ static int copy_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 {
 	int error = 0;
 
-	if (pos >= r->vm->host->ring.cap)
+	if (pos >= r->vm->host->staging.cap)
 		memcpy(page, ovc_pager_view(r, idx, pos), OVC_PAGE);
 	else
 		error = ovc_memory_read_staged(r, idx, pos, page);

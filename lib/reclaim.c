@@ -127,7 +127,7 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 {
 	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	uint64_t target = ovc_clock_ring_target(atomic_load(&host->allowed),
 						atomic_load(&host->evicted));
 	uint64_t waiting = s->head - s->next, coming = rc->writing;
@@ -179,10 +179,10 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	wait = sooner(wait, ovc_govern_step(host, now));
 	wait = sooner(wait, ovc_host_look_at_cgroup(host, now));
 	ovc_host_recount(host);
-	ovc_ring_unlock(host);
+	ovc_staging_unlock(host);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));
-	ovc_ring_advance(rc, true);
-	ovc_ring_collect(rc);
+	ovc_staging_advance(rc, true);
+	ovc_staging_collect(rc);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
 		ovc_promise_make_room(host);
@@ -195,7 +195,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 		need = 0;
 	}
 	ovc_ring_submit(rc->ring);
-	ovc_ring_advance(rc, true);
+	ovc_staging_advance(rc, true);
 	if (host->graves || host->vm_graves)
 		ovc_graves_look(host);
 	wake_starved(host);

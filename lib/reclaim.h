@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the files of the way out share: reclaim.c (how much, when), stage.c, settle.c,
- * window.c, push.c. All of it under host->control.
+ * staging.c, push.c. All of it under host->control.
  */
 #ifndef OVC_RECLAIM_H
 #define OVC_RECLAIM_H
@@ -79,13 +79,13 @@ struct ovc_reclaim {
 
 static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host, uint64_t n)
 {
-	return &host->ring.entries[n % host->ring.cap];
+	return &host->staging.entries[n % host->staging.cap];
 }
 
 /* ---- stage.c -------------------------------------------------------------- */
 
 /* Room in the ring, in pages. */
-uint64_t ovc_ring_room(const struct ovc_host *host);
+uint64_t ovc_staging_room(const struct ovc_host *host);
 
 /* May this VM's pages go anywhere now? */
 bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now);
@@ -180,17 +180,17 @@ static inline void ovc_sound_forget(struct ovc_reclaim *rc)
 	rc->sound_nr = 0;
 }
 
-/* ---- window.c ------------------------------------------------------------- */
+/* ---- staging.c ------------------------------------------------------------- */
 
 /* Lets the tail pass what is done, and frees the frames behind it. `settle`: what it meets
  * that is staged again is settled, for which one has to own the ring of writes. */
-void ovc_ring_advance(struct ovc_reclaim *rc, bool settle);
+void ovc_staging_advance(struct ovc_reclaim *rc, bool settle);
 
 /* Frees frames whose page was put back, when they are many. */
-void ovc_ring_collect(struct ovc_reclaim *rc);
+void ovc_staging_collect(struct ovc_reclaim *rc);
 
 /* Undoes what mlockall() did to the window. */
-void ovc_ring_unlock(struct ovc_host *host);
+void ovc_staging_unlock(struct ovc_host *host);
 
 /* ---- dedupe.c --------------------------------------------------------------- */
 

@@ -488,7 +488,7 @@ static void keep(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 /* The oldest `want` pages that wait. */
 void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 {
-	struct ovc_staging *s = &rc->host->ring;
+	struct ovc_staging *s = &rc->host->staging;
 
 	while (want && s->next < s->head && rc->nr_idle > 1) {
 		uint64_t pos = s->next++ % s->cap;
@@ -506,7 +506,7 @@ void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		   uint64_t want)
 {
-	struct ovc_staging *s = &rc->host->ring;
+	struct ovc_staging *s = &rc->host->staging;
 
 	for (uint64_t n = s->next; want && n < s->head && rc->nr_idle > 1;
 	     n++) {
@@ -519,7 +519,7 @@ void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 	}
 	ovc_settle_flush(rc);
 	/* Others' pages at the old end would keep the ring from turning. */
-	if (ovc_ring_room(rc->host) < s->cap / 4)
+	if (ovc_staging_room(rc->host) < s->cap / 4)
 		ovc_settle(rc, OVC_SETTLE_STEP);
 }
 
@@ -527,7 +527,7 @@ void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
  * the oldest go all the same, for who must stage others. */
 void ovc_settle_room(struct ovc_reclaim *rc)
 {
-	if (ovc_ring_room(rc->host) <= OVC_CHUNK)
+	if (ovc_staging_room(rc->host) <= OVC_CHUNK)
 		ovc_settle(rc, OVC_SETTLE_STEP);
 }
 

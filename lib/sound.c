@@ -25,12 +25,12 @@
 static void ask_window(struct ovc_reclaim *rc, uint64_t pos)
 {
 	struct ovc_host *host = rc->host;
-	uint64_t nr = host->ring.cap - pos;
+	uint64_t nr = host->staging.cap - pos;
 
 	rc->sound_from = pos;
-	rc->sound_nr = ovc_pagemap_present(&host->pagemap,
-					   host->ring.window + pos * OVC_PAGE,
-					   nr < OVC_SOUND ? nr : OVC_SOUND);
+	rc->sound_nr = ovc_pagemap_present(
+		&host->pagemap, host->staging.window + pos * OVC_PAGE,
+		nr < OVC_SOUND ? nr : OVC_SOUND);
 }
 
 /* Entries from pos on that are of neighbours, and still staged. */
@@ -40,8 +40,8 @@ static uint64_t run_from(const struct ovc_host *host, const struct ovc_entry *e,
 	const struct ovc_region *r = e->region;
 	uint64_t n = 1;
 
-	while (n < OVC_SOUND && pos + n < host->ring.cap && e[n].region == r &&
-	       e[n].idx == e->idx + n &&
+	while (n < OVC_SOUND && pos + n < host->staging.cap &&
+	       e[n].region == r && e[n].idx == e->idx + n &&
 	       ovc_entry_named(atomic_load(&r->words[e[n].idx]), pos + n))
 		n++;
 	return n;

@@ -31,7 +31,7 @@
 static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
 		    struct ovc_taken *t)
 {
-	struct ovc_staging *s = &r->vm->host->ring;
+	struct ovc_staging *s = &r->vm->host->staging;
 	struct ovc_entry *e = ovc_entry_at(r->vm->host, s->head);
 	bool clean = ovc_word_state(w) == OVC_CLEAN;
 
@@ -147,7 +147,7 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 	if (n)
 		ovc_memory_stage(r, t, n);
 	for (unsigned i = 0; i < n; i++) {
-		struct ovc_entry *e = &r->vm->host->ring.entries[t[i].pos];
+		struct ovc_entry *e = &r->vm->host->staging.entries[t[i].pos];
 
 		if (t[i].error)
 			not_taken(r, e, &t[i]);
@@ -185,9 +185,9 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 	return n ? stage_chunk(r, own, words, n) : 0;
 }
 
-uint64_t ovc_ring_room(const struct ovc_host *host)
+uint64_t ovc_staging_room(const struct ovc_host *host)
 {
-	return host->ring.cap - (host->ring.head - host->ring.tail);
+	return host->staging.cap - (host->staging.head - host->staging.tail);
 }
 
 /* May this VM's pages go anywhere? */
@@ -271,7 +271,7 @@ unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
 	uint64_t now = ovc_now_ns();
 
 	while (got < want && *chunks && regions <= vm->nr_regions &&
-	       ovc_ring_room(vm->host) > OVC_CHUNK && vm->nr_regions) {
+	       ovc_staging_room(vm->host) > OVC_CHUNK && vm->nr_regions) {
 		struct ovc_region *r = vm->regions[vm->hand % vm->nr_regions];
 
 		--*chunks;
@@ -334,7 +334,7 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 static bool stage_stored(struct ovc_region *r, uint64_t idx)
 {
 	struct ovc_vm *vm = r->vm;
-	struct ovc_staging *s = &vm->host->ring;
+	struct ovc_staging *s = &vm->host->staging;
 	struct ovc_entry *e = ovc_entry_at(vm->host, s->head);
 	uint64_t w = atomic_load(&r->words[idx]), page = ovc_word_value(w);
 	struct ovc_taken t;
@@ -363,7 +363,7 @@ static unsigned stage_shared_of(struct ovc_region *r, unsigned want,
 	unsigned got = 0;
 
 	while (got < want && *chunks &&
-	       ovc_ring_room(r->vm->host) > OVC_CHUNK) {
+	       ovc_staging_room(r->vm->host) > OVC_CHUNK) {
 		uint64_t first = r->shared_hand, nr = r->nr - first;
 
 		--*chunks;
@@ -484,7 +484,8 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 	unsigned n = 0, got = 0;
 
 	while (waiting > stay && got + n < want &&
-	       ovc_ring_room(host) > OVC_CHUNK && probation_pop(rc, &r, &one)) {
+	       ovc_staging_room(host) > OVC_CHUNK &&
+	       probation_pop(rc, &r, &one)) {
 		waiting--;
 		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now) ||
 		    !ovc_vm_not_guaranteed(r->vm))

@@ -47,7 +47,7 @@ static int move(struct ovc_region *r, const struct ovc_taken *t, size_t nr,
 	size_t bytes = 0;
 	int error;
 
-	if (host->ring.window_registered) {
+	if (host->staging.window_registered) {
 		error = ovc_uffd_move(host->uffd, to, from, nr * OVC_PAGE,
 				      &bytes);
 	} else {

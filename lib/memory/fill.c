@@ -105,7 +105,7 @@ int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
 	size_t done;
 
 	if (ovc_memory_of(r, idx)->frames_in_window &&
-	    host->ring.window_registered)
+	    host->staging.window_registered)
 		return ovc_uffd_copy(host->uffd,
 				     ovc_memory_of(r, idx)->view(r, idx, pos),
 				     bytes, OVC_PAGE, false, &done);
@@ -115,7 +115,7 @@ int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
 char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
 	(void)idx;
-	return r->vm->host->ring.window + pos * OVC_PAGE;
+	return r->vm->host->staging.window + pos * OVC_PAGE;
 }
 
 int ovc_private_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,

@@ -92,7 +92,7 @@ static void sweep(struct run *r)
 /* The ring keeps frames of what is done until it is needed. */
 static uint64_t ring_frames(struct ovc_host *host)
 {
-	const struct ovc_staging *ring = &host->ring;
+	const struct ovc_staging *ring = &host->staging;
 	uint64_t n = 0;
 
 	ovc_control_lock(host);

@@ -119,12 +119,12 @@ static uint64_t word(const struct ovc_region *r, uint64_t idx)
 /* With control: what can be settled is; a ring that is empty begins again. */
 static void settle_all(struct ovc_host *host)
 {
-	for (unsigned i = 0; i < 100 && host->ring.head != host->ring.tail;
-	     i++) {
+	for (unsigned i = 0;
+	     i < 100 && host->staging.head != host->staging.tail; i++) {
 		ovc_settle(host->reclaim, 1000);
 		/* Nothing is written: what is staged is clean. */
-		ovc_ring_advance(host->reclaim, true);
-		ovc_ring_collect(host->reclaim);
+		ovc_staging_advance(host->reclaim, true);
+		ovc_staging_collect(host->reclaim);
 		usleep(1000);
 	}
 }
@@ -186,16 +186,16 @@ ParameterizedTest(enum kind *kind, positions,
 	used = ovc_swap_used(t.a.vm->swap);
 	next = stage_clean(t.rb, 0);
 	cr_expect_neq(next, pos, "the position is B's while A is at it");
-	slot = atomic_load(&host->ring.entries[next].slot);
+	slot = atomic_load(&host->staging.entries[next].slot);
 	cr_assert_neq(slot, OVC_NO_SLOT);
 	finish_victim();
-	cr_expect_eq(atomic_load(&host->ring.entries[next].slot), slot,
+	cr_expect_eq(atomic_load(&host->staging.entries[next].slot), slot,
 		     "B's slot was taken");
 	cr_expect_eq(ovc_swap_used(t.a.vm->swap), used - 1);
 	cr_expect_eq(ovc_word_state(word(t.ra, 0)), OVC_DOOMED);
 	settle_all(host);
 	cr_expect_eq(ovc_word_state(word(t.ra, 0)), OVC_EMPTY);
-	cr_expect_eq(host->ring.head, host->ring.tail);
+	cr_expect_eq(host->staging.head, host->staging.tail);
 	ovc_control_unlock(host);
 	cr_expect_eq(check_pages(t.mem, 0, MIB / PAGE, SEED_B), -1);
 	cr_expect(is_zero(t.a.mem));
@@ -272,7 +272,7 @@ Test(positions, a_removal_that_is_late_leaves_what_is_held_back_its_slot)
 	cr_assert_gt(count_held(&t), 0);
 	if (!start_victim(OVC_PREEMPT_DISCARD, remove_region, &t))
 		cr_assert_fail("the removal was not stopped");
-	hold = &t.a.host->holds[victim.pos - t.a.host->ring.cap];
+	hold = &t.a.host->holds[victim.pos - t.a.host->staging.cap];
 	/* More windows than there are places, for all fault threads. */
 	for (at = 0; at < LEN / PAGE; at++) {
 		cr_assert(is_page(t.mem + at * PAGE, at, SEED_B));

@@ -84,7 +84,7 @@ static bool in_ring(const struct ovc_host *h, uint64_t w)
 	enum ovc_state s = ovc_word_state(w);
 
 	return (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED) &&
-	       ovc_word_value(w) < h->ring.cap;
+	       ovc_word_value(w) < h->staging.cap;
 }
 
 static bool with_guest(uint64_t w)
@@ -182,7 +182,7 @@ static void walk_word(const struct ovc_region *r, const struct shadow *s,
 		take_page(r, s, idx, w, map);
 	if (in_ring(r->vm->host, w))
 		seen.frameless +=
-			!r->vm->host->ring.entries[ovc_word_value(w)].frame;
+			!r->vm->host->staging.entries[ovc_word_value(w)].frame;
 	if (atomic_load(&r->tracked))
 		check_kernel(r, s, idx, w, map, cached);
 }
@@ -271,7 +271,7 @@ static const struct shadow *shadow_of(const struct ovc_region *r)
 static void name_waiting(const struct ovc_vm *vm)
 {
 	const struct ovc_host *h = vm->host;
-	const struct ovc_staging *ring = &h->ring;
+	const struct ovc_staging *ring = &h->staging;
 
 	for (uint64_t i = ring->tail; i < ring->head; i++) {
 		const struct ovc_entry *e = &ring->entries[i % ring->cap];
@@ -387,7 +387,7 @@ static void check_store(const struct ovc_host *h)
 
 static void check_used(const struct ovc_host *h)
 {
-	const struct ovc_staging *ring = &h->ring;
+	const struct ovc_staging *ring = &h->staging;
 
 	for (uint64_t i = ring->tail; i < ring->head; i++)
 		seen.used += ring->entries[i % ring->cap].frame;

@@ -12,7 +12,7 @@
 /* Empties a part of the window, so that pages can move there. */
 static void empty_window(struct ovc_host *host, char *addr, size_t len)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 
 	if (s->window_registered && !ovc_pages_dontneed(addr, len))
 		return;
@@ -26,7 +26,7 @@ static void empty_window(struct ovc_host *host, char *addr, size_t len)
 
 static void free_window(struct ovc_host *host, uint64_t from, uint64_t to)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 
 	while (from < to) {
 		uint64_t at = from % s->cap, n = to - from;
@@ -44,9 +44,9 @@ static void free_window(struct ovc_host *host, uint64_t from, uint64_t to)
  * lock goes, for a page moves only between mappings that are both locked or both not; and
  * so does what stopped it, unless a page has come in its place.
  */
-void ovc_ring_unlock(struct ovc_host *host)
+void ovc_staging_unlock(struct ovc_host *host)
 {
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	char *at = atomic_exchange(&host->window_touched, NULL);
 
 	if (!at)
@@ -71,10 +71,10 @@ static void begin_again(struct ovc_staging *s)
 	s->high = 0;
 }
 
-void ovc_ring_advance(struct ovc_reclaim *rc, bool settle)
+void ovc_staging_advance(struct ovc_reclaim *rc, bool settle)
 {
 	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	uint64_t from = s->tail, frames = 0, left = 0;
 
 	while (s->tail < s->next) {
@@ -115,10 +115,10 @@ void ovc_ring_advance(struct ovc_reclaim *rc, bool settle)
 }
 
 /* Frames whose page was put back do not wait for the tail when they are many. */
-void ovc_ring_collect(struct ovc_reclaim *rc)
+void ovc_staging_collect(struct ovc_reclaim *rc)
 {
 	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->ring;
+	struct ovc_staging *s = &host->staging;
 	struct iovec iov[512];
 	uint64_t n = 0;
 

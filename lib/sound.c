@@ -33,7 +33,8 @@ static void ask_window(struct ovc_reclaim *rc, uint64_t pos)
 		nr < OVC_SOUND ? nr : OVC_SOUND);
 }
 
-/* Entries from pos on that are of neighbours, and still staged. */
+/* Entries from pos on that are of neighbours, still staged, and of the memfd's own pages:
+ * where the store is laid over one, to map it in would make a page there. */
 static uint64_t run_from(const struct ovc_host *host, const struct ovc_entry *e,
 			 uint64_t pos)
 {
@@ -41,7 +42,7 @@ static uint64_t run_from(const struct ovc_host *host, const struct ovc_entry *e,
 	uint64_t n = 1;
 
 	while (n < OVC_SOUND && pos + n < host->staging.cap &&
-	       e[n].region == r && e[n].idx == e->idx + n &&
+	       e[n].region == r && !e[n].frame && e[n].idx == e->idx + n &&
 	       ovc_entry_named(atomic_load(&r->words[e[n].idx]), pos + n))
 		n++;
 	return n;

@@ -83,7 +83,9 @@ static size_t pass_by(struct ovc_region *r, struct ovc_taken *t, size_t run,
 {
 	size_t skip;
 
-	if (error == -EINVAL && tried > 1) {
+	/* Is the end of a mapping among them? The one call says EINVAL then, mremap
+	 * EFAULT. */
+	if ((error == -EINVAL || error == -EFAULT) && tried > 1) {
 		p->most = tried / 2;
 		return 0;
 	}

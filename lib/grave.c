@@ -19,6 +19,7 @@
 #include <semaphore.h>
 
 #include "meta.h"
+#include "staging.h"
 
 static bool is_quiet(const struct ovc_region *r)
 {
@@ -113,6 +114,7 @@ static void empty_vm_graves(struct ovc_host *host)
 			continue;
 		}
 		*at = vm->next_grave;
+		ovc_staging_leave(vm);
 		host->taken[vm->index] = false;
 		start_burial(vm, 0);
 	}
@@ -121,6 +123,7 @@ static void empty_vm_graves(struct ovc_host *host)
 bool ovc_bury_vm(struct ovc_vm *vm)
 {
 	if (!vm->graves && !vm->ios) {
+		ovc_staging_leave(vm);
 		vm->host->taken[vm->index] = false;
 		return true;
 	}

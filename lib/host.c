@@ -21,24 +21,25 @@
 #include "memory/memory.h"
 #include "meta.h"
 #include "share.h"
+#include "staging.h"
 #include "store/shared.h"
 #include "sys/thread.h"
 
 #define MIB	     ((uint64_t)1 << 20)
 #define LEAST_BUDGET (8 * MIB)
 #define ZEROS	     (128 * OVC_PAGE)
-#define AHEAD	     512 /* pages that may be read ahead at once */
-#define RING_LEAST   1024
-#define CLOSE_NS     5000000000ull	 /* for disks, at a host's end */
-#define SHARE_CPU    5			 /* percent */
-#define RING_MOST    ((uint64_t)1 << 19) /* 2 GiB staged */
+#define AHEAD	     512	   /* pages that may be read ahead at once */
+#define STAGED_LEAST 1024	   /* pages */
+#define SEGMENTS     64		   /* of staged pages that are not full */
+#define CLOSE_NS     5000000000ull /* for disks, at a host's end */
+#define SHARE_CPU    5		   /* percent */
 
 /* ---- memory counted ------------------------------------------------------------- */
 
 uint64_t ovc_host_metadata(const struct ovc_host *host)
 {
 	return ovc_meta_bytes() + atomic_load(&host->tables) +
-	       host->staging.high * sizeof(struct ovc_entry) +
+	       ovc_staging_metadata(&host->staging) +
 	       (host->store ? ovc_shared_metadata(host->store) : 0);
 }
 
@@ -457,28 +458,6 @@ static int open_uffd(struct ovc_host *host, int given)
 	return ovc_fail(host->uffd, "userfaultfd: %s", strerror(-host->uffd));
 }
 
-/*
- * The window is registered, since pages move into registered memory only. Whether
- * the kernel really moves, also what was only read (the zero page), is tried out.
- */
-static bool try_move(struct ovc_host *host, char *window)
-{
-	void *page;
-	size_t done;
-	bool ok;
-
-	if (ovc_pages_reserve(2 * OVC_PAGE, &page))
-		return false;
-	((volatile char *)page)[0] = 1;
-	(void)((volatile char *)page)[OVC_PAGE];
-	ok = !ovc_uffd_register(host->uffd, window,
-				host->staging.cap * OVC_PAGE, false, false) &&
-	     !ovc_uffd_move(host->uffd, window, page, 2 * OVC_PAGE, &done);
-	ovc_pages_release(page, 2 * OVC_PAGE);
-	/* No page moves to where one is. */
-	return !ovc_pages_dontneed(window, 2 * OVC_PAGE) && ok;
-}
-
 /* So that a child of fork() is told from us at the price of a look at memory. */
 static int make_here(struct ovc_host *host)
 {
@@ -493,38 +472,13 @@ static int make_here(struct ovc_host *host)
 	return 0;
 }
 
-static int make_ring(struct ovc_host *host)
+/* A quarter of the budget may be staged; and each VM has a segment that is not full. */
+static int make_staging(struct ovc_host *host)
 {
-	struct ovc_staging *s = &host->staging;
 	uint64_t share = atomic_load(&host->budget) / OVC_PAGE / 4;
-	int error;
 
-	s->cap = share < RING_LEAST ? RING_LEAST : share;
-	s->cap = s->cap > RING_MOST ? RING_MOST : s->cap;
-	error = ovc_pages_reserve(s->cap * OVC_PAGE, (void **)&s->window);
-	if (error)
-		return error;
-	if (host->uffd_features.move)
-		s->window_registered = try_move(host, s->window);
-	if (host->uffd_features.move && !s->window_registered) {
-		error = ovc_uffd_unregister(host->uffd, s->window,
-					    s->cap * OVC_PAGE);
-		if (error)
-			ovc_log(host, OVC_LOG_WARNING,
-				"the staging window stays registered: %s; a "
-				"touch of an absent page of it needs a fault "
-				"thread",
-				strerror(-error));
-		host->uffd_features.move = false;
-	}
-	/* mremap leaves a mapping for each run: stay far from the limit. */
-	if (!s->window_registered && s->cap > 8192) {
-		ovc_pages_release(s->window + 8192 * OVC_PAGE,
-				  (s->cap - 8192) * OVC_PAGE);
-		s->cap = 8192;
-	}
-	return ovc_pages_reserve(s->cap * sizeof(*s->entries),
-				 (void **)&s->entries);
+	share = share < STAGED_LEAST ? STAGED_LEAST : share;
+	return ovc_staging_create(host, share + SEGMENTS * OVC_SEGMENT);
 }
 
 static int make_buffers(struct ovc_host *host, unsigned nr)
@@ -657,7 +611,7 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 		return error;
 	error = make_here(host);
 	if (!error)
-		error = make_ring(host);
+		error = make_staging(host);
 	if (!error)
 		error = ovc_host_remap(host);
 	if (!error)
@@ -704,9 +658,7 @@ static void take_apart(struct ovc_host *host, int keep_fd)
 	if (host->uffd != keep_fd)
 		ovc_fd_close(host->uffd);
 	ovc_fd_close(host->laid_uffd);
-	ovc_pages_release(host->staging.window, host->staging.cap * OVC_PAGE);
-	ovc_pages_release(host->staging.entries,
-			  host->staging.cap * sizeof(struct ovc_entry));
+	ovc_staging_destroy(host);
 	ovc_pages_release(host->hold_frames, host->hold_frames_len);
 	ovc_pages_release(host->zeros, ZEROS);
 	ovc_pages_release(host->here, OVC_PAGE);

@@ -61,8 +61,7 @@
  *   A page of the store has as many references as words name it.
  *   used     <= allowed, but for put_back, by at most OVC_LEFTOVER_MAX pages
  *   allowed   = (budget - metadata - buffers) / page
- *   ring: tail <= next <= head <= tail + cap; [next, head) waits, [tail, next) is
- *   being settled. A position is used again only when no word names it.
+ *   A position of the ring is used again only when no word names it: staging.c.
  *   A slot is owned by the page word that names it, or by the ring entry or the hold
  *   that does. Who exchanges it out owns it, and may do so only while the place
  *   cannot become another page's:
@@ -89,6 +88,7 @@
 #include "page.h"
 #include "policy/clock.h"
 #include "policy/stream.h"
+#include "segment.h"
 #include "stat.h"
 #include "store/swap.h"
 #include "sys/cgroup.h"
@@ -216,8 +216,9 @@ struct ovc_vm {
 	_Atomic bool throttled;
 	uint64_t goal, told_swap_in;
 	uint64_t writing; /* pages on their way to swap; with control */
-	unsigned ios;	  /* of reclaim's with its file; with control */
-	unsigned graves;  /* of its regions; with control */
+	struct ovc_segment *staging; /* its newest; with control */
+	unsigned ios;	 /* of reclaim's with its file; with control */
+	unsigned graves; /* of its regions; with control */
 	struct ovc_vm *next_grave;   /* see leave.c; with control */
 	struct ovc_sample *sample;   /* with control */
 	struct ovc_region **regions; /* room_regions of them */
@@ -257,27 +258,6 @@ struct ovc_vm {
 	uint64_t quiet_since, seen_freed, stuck_told;
 	/* of recent clean pages staged, how many still were: see pager.c */
 	_Atomic uint32_t clean_kept, clean_lost;
-};
-
-/* One staged page. */
-struct ovc_entry {
-	struct ovc_region *region; /* NULL: done */
-	_Atomic uint64_t slot;	   /* good copy in swap, or OVC_NO_SLOT */
-	uint64_t wslot;		   /* being written to */
-	uint64_t idx : 40;
-	uint64_t frame : 1;   /* the window has a frame here */
-	uint64_t busy : 1;    /* a write, or a drop, is under way */
-	uint64_t settled : 1; /* the frame is of no more use */
-};
-
-struct ovc_staging {
-	uint64_t cap;		   /* pages */
-	uint64_t head, next, tail; /* free-running */
-	uint64_t high;		   /* entries ever used, at most cap */
-	struct ovc_entry *entries;
-	char *window; /* anonymous frames */
-	bool window_registered;
-	_Atomic uint64_t leftover; /* frames whose page was put back */
 };
 
 /* A page held back by read-ahead; its ring position is cap + its index. Such a page is

@@ -419,40 +419,20 @@ static void settle_pairs(struct batch *b)
 			ovc_shared_unref(b->host->store, p->page);
 }
 
-/* The ring's places that are done need not wait for reclaim to pass them. */
-static void pass_done(struct ovc_host *host)
-{
-	struct ovc_staging *s = &host->staging;
-
-	for (; s->next < s->head; s->next++) {
-		const struct ovc_entry *e = ovc_entry_at(host, s->next);
-
-		if (e->region && !e->settled && !e->busy &&
-		    ovc_entry_named(atomic_load(&e->region->words[e->idx]),
-				    s->next % s->cap))
-			break;
-	}
-	ovc_staging_advance(host->reclaim, false);
-	ovc_staging_collect(host->reclaim);
-}
-
 static void run(struct batch *b)
 {
 	if (!b->nr)
 		return;
-	if (ovc_staging_room(b->host) <= (uint64_t)2 * b->nr + OVC_CHUNK) {
-		for (unsigned i = 0; i < b->nr; i++)
-			try_again(&b->pair[i].one);
-	} else {
-		stage_spots(b, false);
-		stage_spots(b, true);
-		ovc_sound_forget(b->host->reclaim);
-		for (unsigned i = 0; i < b->nr; i++)
-			compare_pair(b, &b->pair[i]);
-		store_new(b);
-		settle_pairs(b);
-		pass_done(b->host);
-	}
+	/* What finds no room in the ring is tried again. */
+	stage_spots(b, false);
+	stage_spots(b, true);
+	ovc_sound_forget(b->host->reclaim);
+	for (unsigned i = 0; i < b->nr; i++)
+		compare_pair(b, &b->pair[i]);
+	store_new(b);
+	settle_pairs(b);
+	ovc_staging_advance(b->host->reclaim, false);
+	ovc_staging_collect(b->host->reclaim);
 	b->nr = 0;
 }
 

@@ -40,33 +40,41 @@ struct push {
 #define MOVING_NS 200000000ull
 #define LOOK	  65536 /* words that are looked at in one step */
 
+/* Settles what waits of the range. */
+static void settle_range(struct ovc_reclaim *rc, struct ovc_segment *seg,
+			 const struct push *p)
+{
+	uint64_t first = ovc_segment_first(&rc->host->staging, seg);
+
+	for (unsigned n = seg->next; n < seg->head && rc->nr_idle > 1; n++) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, first + n);
+
+		if (e->region == p->r && e->idx < p->end)
+			ovc_settle_one(rc, e, first + n);
+		if (n == seg->next && (!e->region || e->busy || e->settled))
+			seg->next++;
+	}
+}
+
 /* Stages from `at` on, as far as the ring has room, and settles all of it. */
 static void push_out(struct ovc_reclaim *rc, struct push *p)
 {
-	struct ovc_staging *s = &rc->host->staging;
-	uint64_t first;
+	uint64_t staged = 0;
 
 	if (p->at < p->end)
-		ovc_settle_room(rc);
-	first = s->head;
-	while (p->at < p->end && s->head - first < OVC_STAGE_STEP &&
-	       ovc_staging_room(rc->host) > OVC_CHUNK) {
+		ovc_settle_room(rc, p->r->vm);
+	while (p->at < p->end && staged < OVC_STAGE_STEP &&
+	       ovc_staging_room(p->r->vm) > OVC_CHUNK) {
 		uint64_t nr = p->end - p->at < OVC_CHUNK ? p->end - p->at :
 							   OVC_CHUNK;
 
-		ovc_stage_chunk(p->r, p->at, nr, true, &p->moving);
+		staged += ovc_stage_chunk(p->r, p->at, nr, true, &p->moving);
 		p->at += nr;
 	}
-	for (uint64_t n = s->next; n < s->head; n++) {
-		struct ovc_entry *e = ovc_entry_at(rc->host, n);
-
-		if (rc->nr_idle < 2)
-			break;
-		if (e->region == p->r && e->idx < p->end)
-			ovc_settle_one(rc, e, n % s->cap);
-		if (n == s->next && (!e->region || e->busy || e->settled))
-			s->next++;
-	}
+	for (struct ovc_segment *seg = rc->host->staging.oldest; seg;
+	     seg = seg->newer)
+		if (seg->vm == p->r->vm)
+			settle_range(rc, seg, p);
 	ovc_settle_flush(rc);
 }
 
@@ -163,9 +171,10 @@ static int tell_refused(struct ovc_region *r, uint64_t idx, uint64_t nr)
 		found = refused(r, idx, nr, &cause);
 	if (!found)
 		return 0;
-	return ovc_fail(-EBUSY, "reclaim: %llu KiB cannot be taken: %s",
+	return ovc_fail(-EBUSY, "reclaim: %llu KiB cannot be taken: %s (%s)",
 			(unsigned long long)(found * OVC_PAGE) >> 10,
-			ovc_untaken_text(cause));
+			ovc_untaken_text(cause),
+			strerror(atomic_load(&r->vm->refused_with)));
 }
 
 int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -208,23 +217,31 @@ static void forget_probation(const struct ovc_host *host,
 	}
 }
 
-bool ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
+static void forget_segment(struct ovc_reclaim *rc, struct ovc_segment *seg,
+			   const struct ovc_region *region)
 {
-	struct ovc_host *host = rc->host;
-	struct ovc_staging *s = &host->staging;
+	uint64_t first = ovc_segment_first(&rc->host->staging, seg);
 
-	for (uint64_t n = s->tail; region->entries && n < s->head; n++) {
-		struct ovc_entry *e = ovc_entry_at(host, n);
+	for (uint64_t pos = first + seg->tail; pos < first + seg->head; pos++) {
+		struct ovc_entry *e = ovc_entry_at(rc->host, pos);
 
 		if (e->region != region || e->busy)
 			continue;
-		if (ovc_entry_named(atomic_load(&region->words[e->idx]),
-				    n % s->cap))
-			ovc_settle_to(rc, e, n % s->cap,
-				      ovc_home_slot(OVC_NO_SLOT));
+		if (ovc_entry_named(atomic_load(&region->words[e->idx]), pos))
+			ovc_settle_to(rc, e, pos, ovc_home_slot(OVC_NO_SLOT));
 		ovc_settle_drops(rc);
 		ovc_entry_finish(e);
 	}
+}
+
+bool ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
+{
+	struct ovc_host *host = rc->host;
+
+	for (struct ovc_segment *seg = host->staging.oldest;
+	     seg && region->entries; seg = seg->newer)
+		if (seg->vm == region->vm)
+			forget_segment(rc, seg, region);
 	forget_probation(host, region);
 	ovc_dedupe_flush(rc);
 	ovc_ring_submit(rc->ring);

@@ -111,7 +111,7 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 		over = true;
 		if (need > OVC_STAGE_STEP)
 			need = OVC_STAGE_STEP;
-		ovc_settle_room(rc);
+		ovc_settle_room(rc, vm);
 		/* A limit is kept whatever is guaranteed. */
 		most = atomic_load(&vm->limit) ? UINT64_MAX :
 						 ovc_vm_not_guaranteed(vm);
@@ -123,6 +123,15 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 	return over;
 }
 
+static uint64_t waiting_pages(const struct ovc_staging *s)
+{
+	uint64_t n = 0;
+
+	for (const struct ovc_segment *seg = s->oldest; seg; seg = seg->newer)
+		n += seg->head - seg->next;
+	return n;
+}
+
 /* Keeps the ring filled, and settles what is needed now. */
 static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 {
@@ -130,7 +139,7 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 	struct ovc_staging *s = &host->staging;
 	uint64_t target = ovc_clock_ring_target(atomic_load(&host->allowed),
 						atomic_load(&host->evicted));
-	uint64_t waiting = s->head - s->next, coming = rc->writing;
+	uint64_t waiting = waiting_pages(s), coming = rc->writing;
 	uint64_t want, staged = 0;
 
 	if (target > s->cap * 3 / 4)

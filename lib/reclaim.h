@@ -9,6 +9,7 @@
 #include "blame.h"
 #include "internal.h"
 #include "monitor.h"
+#include "staging.h"
 
 #define OVC_DEPTH	16   /* writes in flight */
 #define OVC_CLUSTER	256  /* pages a write */
@@ -77,15 +78,13 @@ struct ovc_reclaim {
 	struct ovc_dedupe *dedupe; /* NULL until it is needed */
 };
 
-static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host, uint64_t n)
+static inline struct ovc_entry *ovc_entry_at(struct ovc_host *host,
+					     uint64_t pos)
 {
-	return &host->staging.entries[n % host->staging.cap];
+	return &host->staging.entries[pos];
 }
 
 /* ---- stage.c -------------------------------------------------------------- */
-
-/* Room in the ring, in pages. */
-uint64_t ovc_staging_room(const struct ovc_host *host);
 
 /* May this VM's pages go anywhere now? */
 bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now);
@@ -160,11 +159,11 @@ bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos);
 void ovc_settle_flush(struct ovc_reclaim *rc);
 
 /* The oldest `want` pages that wait; those of one VM; or as many as it takes for
- * others to be staged. */
+ * others of a VM to be staged. */
 void ovc_settle(struct ovc_reclaim *rc, uint64_t want);
 void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		   uint64_t want);
-void ovc_settle_room(struct ovc_reclaim *rc);
+void ovc_settle_room(struct ovc_reclaim *rc, const struct ovc_vm *vm);
 
 /* Finishes writes that are done. Returns how many. */
 unsigned ovc_settle_reap(struct ovc_reclaim *rc);
@@ -179,18 +178,6 @@ static inline void ovc_sound_forget(struct ovc_reclaim *rc)
 {
 	rc->sound_nr = 0;
 }
-
-/* ---- staging.c ------------------------------------------------------------- */
-
-/* Lets the tail pass what is done, and frees the frames behind it. `settle`: what it meets
- * that is staged again is settled, for which one has to own the ring of writes. */
-void ovc_staging_advance(struct ovc_reclaim *rc, bool settle);
-
-/* Frees frames whose page was put back, when they are many. */
-void ovc_staging_collect(struct ovc_reclaim *rc);
-
-/* Undoes what mlockall() did to the window. */
-void ovc_staging_unlock(struct ovc_host *host);
 
 /* ---- dedupe.c --------------------------------------------------------------- */
 

@@ -122,7 +122,7 @@ static void begin(struct ovc_vm *vm, struct ovc_sample *s, uint64_t now,
 
 	s->nr = 0;
 	s->began = now;
-	while (s->nr < pages && ovc_staging_room(vm->host) > OVC_CHUNK &&
+	while (s->nr < pages && ovc_staging_room(vm) > OVC_CHUNK &&
 	       watch_one(vm, s))
 		;
 	ovc_working_set_begin(&s->set, s->nr, resident, vm->configured);

@@ -485,49 +485,52 @@ static void keep(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 	ovc_settle_put_back(rc, e, pos);
 }
 
+/* Settles up to `want` of a segment; what is guaranteed is kept, unless it is `due`
+ * whatever is. Returns how many are on their way out. */
+static uint64_t settle_segment(struct ovc_reclaim *rc, struct ovc_segment *seg,
+			       uint64_t want, bool due)
+{
+	const struct ovc_staging *s = &rc->host->staging;
+	uint64_t got = 0;
+
+	while (got < want && seg->next < seg->head && rc->nr_idle > 1) {
+		uint64_t pos = ovc_segment_first(s, seg) + seg->next++;
+		struct ovc_entry *e = ovc_entry_at(rc->host, pos);
+
+		if (!due && e->region &&
+		    (atomic_load(&e->region->leaving) ||
+		     is_guaranteed(rc, seg->vm)))
+			keep(rc, e, pos);
+		got += ovc_settle_one(rc, e, pos);
+	}
+	return got;
+}
+
 /* The oldest `want` pages that wait. */
 void ovc_settle(struct ovc_reclaim *rc, uint64_t want)
 {
-	struct ovc_staging *s = &rc->host->staging;
-
-	while (want && s->next < s->head && rc->nr_idle > 1) {
-		uint64_t pos = s->next++ % s->cap;
-		struct ovc_entry *e = &s->entries[pos];
-
-		if (e->region && (atomic_load(&e->region->leaving) ||
-				  is_guaranteed(rc, e->region->vm)))
-			keep(rc, e, pos);
-		want -= ovc_settle_one(rc, e, pos);
-	}
+	for (struct ovc_segment *seg = rc->host->staging.oldest; seg && want;
+	     seg = seg->newer)
+		want -= settle_segment(rc, seg, want, false);
 	ovc_settle_flush(rc);
 }
 
-/* The oldest `want` pages of one VM, wherever they wait. */
+/* The oldest `want` pages of one VM. */
 void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		   uint64_t want)
 {
-	struct ovc_staging *s = &rc->host->staging;
-
-	for (uint64_t n = s->next; want && n < s->head && rc->nr_idle > 1;
-	     n++) {
-		struct ovc_entry *e = ovc_entry_at(rc->host, n);
-
-		if (e->region && e->region->vm == vm)
-			want -= ovc_settle_one(rc, e, n % s->cap);
-		if (n == s->next && (!e->region || e->busy || e->settled))
-			s->next++;
-	}
+	for (struct ovc_segment *seg = rc->host->staging.oldest; seg && want;
+	     seg = seg->newer)
+		if (seg->vm == vm)
+			want -= settle_segment(rc, seg, want, true);
 	ovc_settle_flush(rc);
-	/* Others' pages at the old end would keep the ring from turning. */
-	if (ovc_staging_room(rc->host) < s->cap / 4)
-		ovc_settle(rc, OVC_SETTLE_STEP);
 }
 
-/* The ring is full of pages that need not go, and of places of such as came back:
- * the oldest go all the same, for who must stage others. */
-void ovc_settle_room(struct ovc_reclaim *rc)
+/* No segment is free for what the VM is to stage: the oldest pages go though they need
+ * not. */
+void ovc_settle_room(struct ovc_reclaim *rc, const struct ovc_vm *vm)
 {
-	if (ovc_staging_room(rc->host) <= OVC_CHUNK)
+	if (ovc_staging_room(vm) <= OVC_CHUNK)
 		ovc_settle(rc, OVC_SETTLE_STEP);
 }
 

@@ -31,23 +31,21 @@
 static bool prepare(struct ovc_region *r, uint64_t idx, uint64_t w,
 		    struct ovc_taken *t)
 {
-	struct ovc_staging *s = &r->vm->host->staging;
-	struct ovc_entry *e = ovc_entry_at(r->vm->host, s->head);
+	uint64_t pos = ovc_staging_next(r->vm);
+	struct ovc_entry *e;
 	bool clean = ovc_word_state(w) == OVC_CLEAN;
 
-	if (ovc_page_try(&r->words[idx], &w, OVC_EV_STAGE, 0) != OVC_ACT_TAKE)
+	if (pos == OVC_NO_PLACE ||
+	    ovc_page_try(&r->words[idx], &w, OVC_EV_STAGE, 0) != OVC_ACT_TAKE)
 		return false;
-	*t = (struct ovc_taken){ .idx = idx,
-				 .pos = s->head % s->cap,
-				 .clean = clean };
+	*t = (struct ovc_taken){ .idx = idx, .pos = pos, .clean = clean };
+	e = ovc_entry_at(r->vm->host, pos);
 	e->region = r;
 	r->entries++;
 	e->idx = idx;
 	e->frame = e->busy = e->settled = 0;
 	atomic_store(&e->slot, clean ? ovc_word_value(w) : OVC_NO_SLOT);
-	s->head++;
-	if (s->head > s->high && s->high < s->cap)
-		s->high = s->head < s->cap ? s->head : s->cap;
+	ovc_staging_push(r->vm);
 	return true;
 }
 
@@ -185,11 +183,6 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 	return n ? stage_chunk(r, own, words, n) : 0;
 }
 
-uint64_t ovc_staging_room(const struct ovc_host *host)
-{
-	return host->staging.cap - (host->staging.head - host->staging.tail);
-}
-
 /* May this VM's pages go anywhere? */
 bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now)
 {
@@ -271,7 +264,7 @@ unsigned ovc_stage_vm(struct ovc_vm *vm, unsigned want, unsigned *chunks)
 	uint64_t now = ovc_now_ns();
 
 	while (got < want && *chunks && regions <= vm->nr_regions &&
-	       ovc_staging_room(vm->host) > OVC_CHUNK && vm->nr_regions) {
+	       ovc_staging_room(vm) > OVC_CHUNK && vm->nr_regions) {
 		struct ovc_region *r = vm->regions[vm->hand % vm->nr_regions];
 
 		--*chunks;
@@ -334,14 +327,14 @@ unsigned ovc_stage_sweep(struct ovc_host *host, unsigned want, uint64_t now)
 static bool stage_stored(struct ovc_region *r, uint64_t idx)
 {
 	struct ovc_vm *vm = r->vm;
-	struct ovc_staging *s = &vm->host->staging;
-	struct ovc_entry *e = ovc_entry_at(vm->host, s->head);
+	struct ovc_entry *e;
 	uint64_t w = atomic_load(&r->words[idx]), page = ovc_word_value(w);
 	struct ovc_taken t;
 
 	if (ovc_word_state(w) != OVC_STORED || ovc_word_pins(w) ||
 	    !prepare(r, idx, w, &t))
 		return false;
+	e = ovc_entry_at(vm->host, t.pos);
 	ovc_charge_force(vm, 1);
 	if (ovc_memory_stage_bytes(r, idx, t.pos,
 				   ovc_shared_view(vm->host->store, page))) {
@@ -362,8 +355,7 @@ static unsigned stage_shared_of(struct ovc_region *r, unsigned want,
 {
 	unsigned got = 0;
 
-	while (got < want && *chunks &&
-	       ovc_staging_room(r->vm->host) > OVC_CHUNK) {
+	while (got < want && *chunks && ovc_staging_room(r->vm) > OVC_CHUNK) {
 		uint64_t first = r->shared_hand, nr = r->nr - first;
 
 		--*chunks;
@@ -483,8 +475,7 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 	struct ovc_region *last = NULL, *r;
 	unsigned n = 0, got = 0;
 
-	while (waiting > stay && got + n < want &&
-	       ovc_staging_room(host) > OVC_CHUNK &&
+	while (waiting > stay && got + n < want && host->staging.nr_free &&
 	       probation_pop(rc, &r, &one)) {
 		waiting--;
 		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now) ||

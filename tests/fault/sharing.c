@@ -96,8 +96,8 @@ static uint64_t ring_frames(struct ovc_host *host)
 	uint64_t n = 0;
 
 	ovc_control_lock(host);
-	for (uint64_t i = ring->tail; i < ring->head; i++)
-		n += ring->entries[i % ring->cap].frame;
+	for (uint64_t i = 0; i < ring->high; i++)
+		n += ring->entries[i].frame;
 	ovc_control_unlock(host);
 	return n;
 }

@@ -273,8 +273,8 @@ static void name_waiting(const struct ovc_vm *vm)
 	const struct ovc_host *h = vm->host;
 	const struct ovc_staging *ring = &h->staging;
 
-	for (uint64_t i = ring->tail; i < ring->head; i++) {
-		const struct ovc_entry *e = &ring->entries[i % ring->cap];
+	for (uint64_t i = 0; i < ring->high; i++) {
+		const struct ovc_entry *e = &ring->entries[i];
 
 		if (e->region && e->region->vm == vm &&
 		    atomic_load(&e->slot) != OVC_NO_SLOT)
@@ -389,8 +389,8 @@ static void check_used(const struct ovc_host *h)
 {
 	const struct ovc_staging *ring = &h->staging;
 
-	for (uint64_t i = ring->tail; i < ring->head; i++)
-		seen.used += ring->entries[i % ring->cap].frame;
+	for (uint64_t i = 0; i < ring->high; i++)
+		seen.used += ring->entries[i].frame;
 	same("promised", "the host", atomic_load(&h->promised), seen.promised);
 	same("used", "the host", atomic_load(&h->used),
 	     seen.used + seen.frameless + seen.promised);

@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one file that speaks to io_uring, and what stands in for it.
- *
- * The stand-in is a thread that takes the queue from the front and does each I/O
- * with preadv or pwritev; an eventfd says when something is done. It has the same
- * interface and the same order of events, so that nobody above can tell.
+ * The one file that speaks to io_uring. Where that is refused, sys/standin.c
+ * does the I/Os. Nobody above can tell, but by ovc_ring_is_uring().
  *
  * A ring is not created with DEFER_TASKRUN: completions must make its descriptor
  * readable while the owner sleeps in poll(), which Linux 6.1 does not do then.
+ *
+ * Failures: io_uring may be refused at creation, or later. A filter (seccomp)
+ * that a VMM puts on when its guests are set up refuses io_uring_enter. Then the
+ * ring falls back, for good. What the kernel has not taken out of the queue goes
+ * to the stand-in. What it has taken it ends. It says so in shared memory, which
+ * is read without a system call. As always it does that when the thread that
+ * submitted leaves the kernel next, from poll() or whatever. So both are reaped
+ * until the kernel has none left. Files and buffers that were registered stay so
+ * until the ring is closed, for io_uring_register may be refused, too.
+ *
+ * The descriptor is an epoll of both, from the beginning: in dispatch mode it is
+ * put into a set once, and under a filter a thread may get no descriptor. It
+ * costs a poll about 0.1 us. An eventfd that io_uring posts to would cost a
+ * read() each time.
  *
  * On destroy everything in flight is waited for.
  */
@@ -15,38 +26,32 @@
 
 #include <errno.h>
 #include <liburing.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "meta.h"
 #include "page.h"
 #include "sys/fail.h"
 #include "sys/pages.h"
+#include "sys/standin.h"
 #include "sys/thread.h"
 
-struct worker {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t more;
-	int event;
-	bool stop;
-	/* free-running; queued >= started >= taken >= done */
-	unsigned queued, started, taken, done, reaped;
-	struct ovc_ring_io *ios;
-	int *results;
-};
+#define WORKERS 64 /* of the kernel's, that may sleep in a file system */
 
 struct ovc_ring {
 	struct io_uring uring;
-	struct worker *worker; /* NULL: io_uring */
+	bool has_uring;
+	_Atomic bool fell_back; /* and it is not used any more */
+	struct ovc_standin *standin;
+	int both; /* an epoll of the two, where there is an io_uring */
+	/* What is in the queue of io_uring, by the same index. */
+	struct ovc_ring_io *queued;
 	unsigned depth;
 	unsigned in_flight;
+	unsigned in_uring;	 /* of those */
 	bool writes;		 /* are among what is queued */
 	_Atomic uintptr_t owner; /* pthread_self(), or 0: nobody yet */
 	struct iovec buffers;
@@ -59,126 +64,6 @@ struct ovc_ring {
 	uint64_t *known;
 	unsigned files;
 };
-
-/* ---- the thread that stands in --------------------------------------- */
-
-static int do_io(const struct ovc_ring_io *io)
-{
-	ssize_t got;
-
-	if (ovc_sys_slow())
-		usleep((useconds_t)ovc_sys_slow());
-	do {
-		errno = -ovc_sys_fail(io->write ? "pwritev" : "preadv");
-		if (errno)
-			got = -1;
-		else if (io->write)
-			got = pwritev(io->fd, io->iov, (int)io->nr_iov,
-				      (off_t)io->offset);
-		else
-			got = preadv(io->fd, io->iov, (int)io->nr_iov,
-				     (off_t)io->offset);
-	} while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : (int)got;
-}
-
-static void *work(void *arg)
-{
-	struct ovc_ring *ring = arg;
-	struct worker *w = ring->worker;
-	uint64_t one = 1;
-
-	pthread_mutex_lock(&w->lock);
-	for (;;) {
-		unsigned slot = w->taken % ring->depth;
-
-		if (w->taken == w->started) {
-			if (w->stop)
-				break;
-			pthread_cond_wait(&w->more, &w->lock);
-			continue;
-		}
-		w->taken++;
-		pthread_mutex_unlock(&w->lock);
-		w->results[slot] = do_io(&w->ios[slot]);
-		pthread_mutex_lock(&w->lock);
-		w->done++;
-		if (write(w->event, &one, sizeof(one)) < 0)
-			continue; /* full: it is readable already */
-	}
-	pthread_mutex_unlock(&w->lock);
-	return NULL;
-}
-
-static void worker_free(struct worker *w)
-{
-	close(w->event);
-	pthread_mutex_destroy(&w->lock);
-	pthread_cond_destroy(&w->more);
-	ovc_meta_free(w->ios);
-	ovc_meta_free(w->results);
-	ovc_meta_free(w);
-}
-
-static int worker_start(struct ovc_ring *ring)
-{
-	struct worker *w = ovc_meta_zalloc(sizeof(*w));
-	int error = ovc_sys_fail("worker");
-
-	if (!w)
-		return -ENOMEM;
-	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->more, NULL);
-	w->ios = ovc_meta_zalloc(ring->depth * sizeof(*w->ios));
-	w->results = ovc_meta_zalloc(ring->depth * sizeof(*w->results));
-	w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ring->worker = w;
-	if (w->event < 0)
-		error = -errno;
-	else if (!w->ios || !w->results)
-		error = -ENOMEM;
-	else if (!error)
-		error = ovc_thread_start(&w->thread, "ovc-io", work, ring);
-	if (error) {
-		worker_free(w);
-		ring->worker = NULL;
-	}
-	return error;
-}
-
-static void worker_stop(struct worker *w)
-{
-	pthread_mutex_lock(&w->lock);
-	w->stop = true;
-	pthread_cond_signal(&w->more);
-	pthread_mutex_unlock(&w->lock);
-	pthread_join(w->thread, NULL);
-	worker_free(w);
-}
-
-static unsigned worker_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
-			    unsigned max)
-{
-	struct worker *w = ring->worker;
-	uint64_t events;
-	unsigned nr = 0;
-
-	if (read(w->event, &events, sizeof(events)) < 0)
-		events = 0;
-	pthread_mutex_lock(&w->lock);
-	for (; nr < max && w->reaped != w->done; w->reaped++, nr++) {
-		unsigned slot = w->reaped % ring->depth;
-
-		done[nr].user = w->ios[slot].user;
-		done[nr].result = w->results[slot];
-	}
-	/* What does not fit into `done` must keep the descriptor readable. */
-	events = w->reaped != w->done;
-	pthread_mutex_unlock(&w->lock);
-	if (events && write(w->event, &events, sizeof(events)) < 0)
-		return nr;
-	return nr;
-}
 
 /* ---- io_uring -------------------------------------------------------- */
 
@@ -200,10 +85,39 @@ static void try_buffers(struct ovc_ring *ring)
 
 void ovc_ring_use_buffers(struct ovc_ring *ring)
 {
-	if (!ring->has_buffers || ring->use_buffers)
+	if (!ring->has_buffers || ring->use_buffers || !ovc_ring_is_uring(ring))
 		return;
 	ring->has_buffers = register_buffers(ring);
 	atomic_store(&ring->use_buffers, ring->has_buffers);
+}
+
+/* An I/O that waits for its file system, a frozen one say, holds a worker of the
+ * kernel's. Without a free worker nobody's I/O begins. The kernel's own limit is
+ * four for each CPU; it is never lowered. A limit of 0 asks for what it is. */
+static void raise_workers(struct ovc_ring *ring)
+{
+	unsigned most[2] = { 0, 0 };
+	unsigned want = ring->depth < WORKERS ? ring->depth : WORKERS;
+
+	if (ovc_sys_fail("register_iowq_max_workers") ||
+	    io_uring_register_iowq_max_workers(&ring->uring, most))
+		return;
+	most[0] = most[0] > want ? most[0] : want;
+	most[1] = 0;
+	io_uring_register_iowq_max_workers(&ring->uring, most);
+}
+
+/* What the ring cannot do without. */
+static int uring_equip(struct ovc_ring *ring)
+{
+	int fds[] = { ring->uring.ring_fd, ovc_standin_fd(ring->standin) };
+
+	ring->queued = ovc_meta_zalloc(ring->uring.sq.ring_entries *
+				       sizeof(*ring->queued));
+	if (!ring->queued)
+		return -ENOMEM;
+	ring->both = ovc_poll_create(fds, 2);
+	return ring->both < 0 ? ring->both : 0;
 }
 
 static int uring_start(struct ovc_ring *ring, const struct ovc_ring_options *o)
@@ -214,7 +128,14 @@ static int uring_start(struct ovc_ring *ring, const struct ovc_ring_options *o)
 		error = io_uring_queue_init(ring->depth, &ring->uring, 0);
 	if (error)
 		return error;
+	error = uring_equip(ring);
+	if (error) {
+		io_uring_queue_exit(&ring->uring);
+		return error;
+	}
+	ring->has_uring = true;
 	io_uring_ring_dontfork(&ring->uring);
+	raise_workers(ring);
 	ring->buffers = (struct iovec){ o->buffers, o->buffers_len };
 	if (o->fixed_buffers && o->buffers)
 		try_buffers(ring);
@@ -226,19 +147,25 @@ static int uring_start(struct ovc_ring *ring, const struct ovc_ring_options *o)
 
 static void ring_free(struct ovc_ring *ring)
 {
+	ovc_standin_destroy(&ring->standin);
+	ovc_fd_close(ring->both);
+	ovc_meta_free(ring->queued);
 	ovc_meta_free((void *)(uintptr_t)ring->wanted);
 	ovc_meta_free(ring->known);
 	ovc_meta_free(ring);
 }
 
-/* Whatever io_uring wants and does not get (locked memory, say), the thread can do
- * without; but not descriptors. */
+/* Whatever io_uring wants and does not get (locked memory, say), the stand-in can
+ * do without; but not descriptors. */
 static int start(struct ovc_ring *ring, const struct ovc_ring_options *o)
 {
-	int error = o->io_uring ? uring_start(ring, o) : -ENOSYS;
+	int error = ovc_standin_create(ring->depth, &ring->standin);
 
+	if (error)
+		return error;
+	error = o->io_uring ? uring_start(ring, o) : -ENOSYS;
 	if (error && error != -EMFILE)
-		error = worker_start(ring);
+		error = ovc_standin_start(ring->standin);
 	return error;
 }
 
@@ -249,6 +176,7 @@ int ovc_ring_create(const struct ovc_ring_options *o, struct ovc_ring **ringp)
 
 	if (!ring)
 		return -ENOMEM;
+	ring->both = -1;
 	ring->depth = o->depth;
 	ring->files = o->files;
 	ring->wanted = ovc_meta_zalloc((o->files + 1) * sizeof(*ring->wanted));
@@ -276,9 +204,7 @@ void ovc_ring_destroy(struct ovc_ring **ringp)
 		ovc_ring_wait(ring, 100);
 		ovc_ring_reap(ring, done, 16);
 	}
-	if (ring->worker)
-		worker_stop(ring->worker);
-	else
+	if (ring->has_uring)
 		io_uring_queue_exit(&ring->uring);
 	ring_free(ring);
 	*ringp = NULL;
@@ -286,7 +212,12 @@ void ovc_ring_destroy(struct ovc_ring **ringp)
 
 bool ovc_ring_is_uring(const struct ovc_ring *ring)
 {
-	return !ring->worker;
+	return ring->has_uring && !ovc_ring_fell_back(ring);
+}
+
+bool ovc_ring_fell_back(const struct ovc_ring *ring)
+{
+	return atomic_load_explicit(&ring->fell_back, memory_order_relaxed);
 }
 
 bool ovc_ring_has_buffers(const struct ovc_ring *ring)
@@ -301,7 +232,7 @@ bool ovc_ring_has_files(const struct ovc_ring *ring)
 
 int ovc_ring_fd(const struct ovc_ring *ring)
 {
-	return ring->worker ? ring->worker->event : ring->uring.ring_fd;
+	return ring->has_uring ? ring->both : ovc_standin_fd(ring->standin);
 }
 
 static void update_file(struct ovc_ring *ring, unsigned index)
@@ -376,23 +307,27 @@ static int enter(struct ovc_ring *ring)
 	return got;
 }
 
-bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io)
+static bool uring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io)
 {
-	struct io_uring_sqe *sqe;
+	struct io_uring_sq *sq = &ring->uring.sq;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 
-	if (ring->in_flight == ring->depth)
-		return false;
-	if (ring->worker) {
-		struct worker *w = ring->worker;
-
-		w->ios[w->queued++ % ring->depth] = *io;
-		ring->in_flight++;
-		return true;
-	}
-	sqe = io_uring_get_sqe(&ring->uring);
 	if (!sqe)
 		return false;
 	prepare(ring, sqe, io);
+	ring->queued[(sq->sqe_tail - 1) & sq->ring_mask] = *io;
+	ring->in_uring++;
+	return true;
+}
+
+bool ovc_ring_queue(struct ovc_ring *ring, const struct ovc_ring_io *io)
+{
+	if (ring->in_flight == ring->depth)
+		return false;
+	if (!ovc_ring_is_uring(ring))
+		ovc_standin_queue(ring->standin, io);
+	else if (!uring_queue(ring, io))
+		return false;
 	ring->in_flight++;
 	return true;
 }
@@ -408,27 +343,62 @@ bool ovc_ring_is_mine(const struct ovc_ring *ring)
 	       (uintptr_t)pthread_self();
 }
 
-int ovc_ring_submit(struct ovc_ring *ring)
+/* Does the same call make sense again? */
+static bool is_passing(int error)
+{
+	return error == -EAGAIN || error == -EBUSY || error == -EINTR ||
+	       error == -ENOMEM;
+}
+
+static int uring_submit(struct ovc_ring *ring, bool *refused)
 {
 	int got;
+
+	*refused = false;
+	if (!io_uring_sq_ready(&ring->uring))
+		return 0;
+	got = ovc_sys_fail("io_uring_enter");
+	if (got)
+		return got;
+	got = ovc_sys_fail("io_uring_enter refused") ? -EPERM : enter(ring);
+	*refused = got < 0 && !is_passing(got);
+	return got < 0 ? got : 0;
+}
+
+/* From now on without io_uring. What it has not taken is taken back, so that it
+ * never does. */
+static void fall_back(struct ovc_ring *ring)
+{
+	struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned head = io_uring_smp_load_acquire(sq->khead);
+
+	for (unsigned at = head; at != sq->sqe_tail; at++) {
+		ovc_standin_queue(ring->standin,
+				  &ring->queued[at & sq->ring_mask]);
+		ring->in_uring--;
+	}
+	sq->sqe_head = sq->sqe_tail = head;
+	io_uring_smp_store_release(sq->ktail, head);
+	atomic_store(&ring->fell_back, true);
+}
+
+int ovc_ring_submit(struct ovc_ring *ring)
+{
+	bool refused;
+	int error;
 
 	if (!atomic_load_explicit(&ring->owner, memory_order_relaxed))
 		ovc_ring_own(ring);
 	if (!ovc_ring_is_mine(ring))
 		ovc_bug("a thread submits to another's ring", 0);
-	if (ring->worker) {
-		pthread_mutex_lock(&ring->worker->lock);
-		ring->worker->started = ring->worker->queued;
-		pthread_cond_signal(&ring->worker->more);
-		pthread_mutex_unlock(&ring->worker->lock);
-		return 0;
+	if (ovc_ring_is_uring(ring)) {
+		error = uring_submit(ring, &refused);
+		if (!refused)
+			return error;
+		fall_back(ring);
 	}
-	if (!io_uring_sq_ready(&ring->uring))
-		return 0;
-	got = ovc_sys_fail("io_uring_enter");
-	if (!got)
-		got = enter(ring);
-	return got < 0 ? got : 0;
+	ovc_standin_submit(ring->standin);
+	return 0;
 }
 
 static unsigned uring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
@@ -445,12 +415,13 @@ static unsigned uring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 		done[nr++].result = cqe->res;
 		io_uring_cqe_seen(&ring->uring, cqe);
 	}
+	ring->in_uring -= nr;
 	return nr;
 }
 
 bool ovc_ring_behind(const struct ovc_ring *ring)
 {
-	return !ring->worker && io_uring_sq_ready(&ring->uring);
+	return ovc_ring_is_uring(ring) && io_uring_sq_ready(&ring->uring);
 }
 
 unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
@@ -458,10 +429,10 @@ unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 {
 	unsigned nr = 0;
 
-	if (!ring->worker)
+	if (ring->in_uring)
 		nr = uring_reap(ring, done, max);
-	else if (ring->in_flight)
-		nr = worker_reap(ring, done, max);
+	if (ring->in_flight - nr > ring->in_uring)
+		nr += ovc_standin_reap(ring->standin, done + nr, max - nr);
 	ring->in_flight -= nr;
 	for (unsigned i = 0; i < nr; i++) {
 		int error = ovc_sys_fail("io completion");
@@ -474,8 +445,8 @@ unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 
 void ovc_ring_wait(struct ovc_ring *ring, int ms)
 {
-	struct pollfd p = { .fd = ovc_ring_fd(ring), .events = POLLIN };
+	int fd = ovc_ring_fd(ring);
 
 	ovc_ring_submit(ring);
-	poll(&p, 1, ms);
+	ovc_poll_first(&fd, 1, ms);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Asynchronous reads and writes of swap files: io_uring, or where that is refused
- * (seccomp, sysctl, old kernel) a thread with preadv and pwritev. A ring belongs to
+ * (seccomp, sysctl, old kernel) threads with preadv and pwritev. A ring belongs to
  * the thread that first submits to it, or that says so: what io_uring has done, the kernel
  * tells when the thread that submitted it leaves the kernel next, whatever keeps it there.
  * A submit by another thread is a bug and aborts. ovc_ring_set_file() may be called from
@@ -32,6 +32,8 @@ struct ovc_ring_io {
 	int fd;		   /* the same file */
 	struct iovec *iov; /* valid until the I/O is done */
 	unsigned nr_iov;
+	unsigned disk; /* I/Os of one number are on one disk, and may wait for
+			* each other, where there is no io_uring; small */
 	uint64_t offset;
 	uint64_t user;
 };
@@ -52,12 +54,14 @@ void ovc_ring_destroy(struct ovc_ring **ringp);
  */
 void ovc_ring_use_buffers(struct ovc_ring *ring);
 
-/* What it came out as. */
+/* What it came out as. io_uring may be refused later, too: then it fell back.
+ * Any thread. */
 bool ovc_ring_is_uring(const struct ovc_ring *ring);
+bool ovc_ring_fell_back(const struct ovc_ring *ring);
 bool ovc_ring_has_buffers(const struct ovc_ring *ring);
 bool ovc_ring_has_files(const struct ovc_ring *ring);
 
-/* Polls readable when something is done. */
+/* Polls readable when something is done. It stays the same. */
 int ovc_ring_fd(const struct ovc_ring *ring);
 
 /* Makes fd (or nothing, -1) known under an index. Any thread. */

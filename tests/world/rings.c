@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a caller does after a call of its own stops nobody: the kernel tells of an I/O in
- * the thread that submitted it, and that must be no caller's.
+ * the thread that submitted it, and that must be no caller's. And who goes into a jail
+ * that has no io_uring when guests are swapping swaps on.
  */
 #include "world.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -148,4 +155,140 @@ Test(rings, guests_go_on_while_a_caller_writes_guest_memory_to_a_pipe)
 {
 	need_userfaultfd();
 	cr_assert_eq(in_child(run, (void *)THEN_WRITE, 60), 0);
+}
+
+/* ---- io_uring is refused when it is in use ---------------------------------- */
+
+struct refusal {
+	bool dispatch;
+	unsigned error;
+	bool threads; /* are refused, too */
+};
+
+#define JAIL_LEN    (48 * MIB)
+#define JAIL_BUDGET (16 * MIB)
+
+static atomic_uint rounds[GUESTS];
+
+/* Each fills its half, and looks whether it is all there. */
+static void *checker(void *arg)
+{
+	uint64_t nr = JAIL_LEN / PAGE / GUESTS, n = (uintptr_t)arg;
+
+	for (unsigned seed = 1; !stop; seed++) {
+		long bad;
+
+		fill_pages(w.mem, n * nr, nr, seed);
+		bad = check_pages(w.mem, n * nr, nr, seed);
+		if (bad != -1) {
+			fprintf(stderr, "page %ld is wrong\n", bad);
+			_exit(4);
+		}
+		rounds[n]++;
+	}
+	return NULL;
+}
+
+/* The descriptor alone tells when. */
+static void *dispatcher(void *arg)
+{
+	struct pollfd p = { .fd = ovc_host_fd(w.host), .events = POLLIN };
+	atomic_bool *over = arg;
+
+	while (!*over)
+		if (poll(&p, 1, 100) > 0 && ovc_host_dispatch(w.host))
+			abort();
+	return NULL;
+}
+
+/* For all threads, those of the library, too. */
+static bool refuse(unsigned nr, unsigned error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+
+	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	       !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+/* Until each guest did so many rounds more. */
+static void await_rounds(unsigned more)
+{
+	for (unsigned i = 0; i < GUESTS; i++)
+		for (unsigned was = rounds[i]; rounds[i] < was + more;)
+			usleep(5000);
+}
+
+static int run_jailed(void *arg)
+{
+	const struct refusal *r = arg;
+	atomic_bool over = false;
+	pthread_t t[GUESTS + 1];
+	uint64_t out, in;
+
+	world_open(&w, (struct plan){ .budget = JAIL_BUDGET,
+				      .len = JAIL_LEN,
+				      .host_flags = r->dispatch ?
+							    OVC_HOST_DISPATCH :
+							    0 });
+	if (!(host_stats(&w).features & OVC_FEATURE_IO_URING))
+		return 77;
+	/* So that memory is tracked from the beginning. */
+	if (ovc_vm_reclaim(w.vm, w.mem, w.len))
+		return 2;
+	if (r->dispatch)
+		pthread_create(&t[GUESTS], NULL, dispatcher, &over);
+	for (uintptr_t i = 0; i < GUESTS; i++)
+		pthread_create(&t[i], NULL, checker, (void *)i);
+	await_rounds(1);
+	if (!refuse(SYS_io_uring_enter, r->error) ||
+	    (r->threads &&
+	     !(refuse(SYS_clone, EPERM) && refuse(SYS_clone3, EPERM))))
+		return 77;
+	out = host_stats(&w).swap_out_bytes;
+	in = host_stats(&w).swap_in_bytes;
+	await_rounds(3);
+	if (host_stats(&w).swap_out_bytes < out + JAIL_LEN ||
+	    host_stats(&w).swap_in_bytes < in + JAIL_LEN)
+		return 3;
+	stop = true;
+	for (unsigned i = 0; i < GUESTS; i++)
+		pthread_join(t[i], NULL);
+	over = true;
+	if (r->dispatch)
+		pthread_join(t[GUESTS], NULL);
+	world_close(&w, OVC_THROW_AWAY);
+	return 0;
+}
+
+ParameterizedTestParameters(rings, guests_go_on_when_io_uring_is_refused_later)
+{
+	static struct refusal all[] = {
+		{ false, EPERM, false },  { true, EPERM, false },
+		{ false, ENOSYS, false }, { false, EPERM, true },
+		{ true, EACCES, true },
+	};
+
+	return cr_make_param_array(struct refusal, all,
+				   sizeof(all) / sizeof(all[0]));
+}
+
+ParameterizedTest(struct refusal *r, rings,
+		  guests_go_on_when_io_uring_is_refused_later)
+{
+	int got;
+
+	need_userfaultfd();
+	got = in_child(run_jailed, r, 100);
+	if (got == 77)
+		cr_skip_test("no io_uring, or no filter, here");
+	cr_assert_eq(got, 0, "%s%s: %d", r->dispatch ? "dispatch" : "threads",
+		     r->threads ? ", no new ones" : "", got);
 }

@@ -245,8 +245,9 @@ static uint64_t skip_holes(const struct ovc_region *r, uint64_t idx)
 	return idx + (data - at) / OVC_PAGE;
 }
 
-static int for_resident(struct ovc_region *r,
-			void (*fn)(struct ovc_region *r, uint64_t idx),
+/* Counts what is resident of a region; adopts it where the region is given once more, to
+ * be changed. */
+static int for_resident(const struct ovc_region *r, struct ovc_region *changed,
 			uint64_t *nr)
 {
 	uint8_t bits[LOOK];
@@ -264,9 +265,10 @@ static int for_resident(struct ovc_region *r,
 
 			/* The kernel's one zero page is nobody's memory; but it
 			 * is written without a fault that would be seen. */
-			*nr += there && (fn || !(bits[i] & OVC_PAGES_ZERO));
-			if (there && fn)
-				fn(r, at + i);
+			*nr += there &&
+			       (changed || !(bits[i] & OVC_PAGES_ZERO));
+			if (there && changed)
+				adopt(changed, at + i);
 		}
 	}
 	return 0;
@@ -286,7 +288,7 @@ int ovc_region_track(struct ovc_region *r)
 	if (error)
 		return error;
 	r->registered = true;
-	error = for_resident(r, adopt, &nr);
+	error = for_resident(r, r, &nr);
 	if (error)
 		return error;
 	atomic_store(&r->tracked, true);
@@ -301,12 +303,10 @@ int ovc_region_track(struct ovc_region *r)
 
 uint64_t ovc_region_untracked_resident(const struct ovc_region *r)
 {
-	struct ovc_region copy = *r;
 	uint64_t nr;
 
 	/* Not known: it may be all of it. */
-	return for_resident(&copy, NULL, &nr) ? copy.nr * OVC_PAGE :
-						nr * OVC_PAGE;
+	return for_resident(r, NULL, &nr) ? r->nr * OVC_PAGE : nr * OVC_PAGE;
 }
 
 uint64_t ovc_vm_resident(const struct ovc_vm *vm)

@@ -227,7 +227,7 @@ void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
 
 /* Without protection a marker is nothing, and what is away is still there. Somebody who
  * protects laid pages may come in between. */
-static int find_out(struct ovc_region *r, uint64_t idx, uint8_t *bits)
+static int find_out(const struct ovc_region *r, uint64_t idx, uint8_t *bits)
 {
 	const struct ovc_pagemap *pm = &r->vm->host->pagemap;
 	char *addr = ovc_page_addr(r, idx);
@@ -246,7 +246,7 @@ static int find_out(struct ovc_region *r, uint64_t idx, uint8_t *bits)
 	return error;
 }
 
-int ovc_memory_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
+int ovc_memory_look(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		    uint8_t *bits)
 {
 	const struct ovc_pagemap *pm = &r->vm->host->pagemap;

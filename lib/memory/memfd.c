@@ -124,7 +124,7 @@ static int punch(struct ovc_region *r, uint64_t idx, uint64_t nr)
 
 /* What the file has, mapped or not, or in the host's swap. (mincore() does not know of
  * the last.) */
-static int present(struct ovc_region *r, uint64_t idx, uint64_t nr,
+static int present(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		   uint8_t *bits)
 {
 	uint64_t from = r->memfd_offset + idx * OVC_PAGE;

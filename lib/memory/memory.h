@@ -53,7 +53,7 @@ struct ovc_memory {
 
 	/* Fills bits[nr] so that ovc_pages_there() says where there are bytes of
 	 * the guest's, its frame being mapped or away. */
-	int (*present)(struct ovc_region *r, uint64_t idx, uint64_t nr,
+	int (*present)(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		       uint8_t *bits);
 
 	/* Copies a page that is the guest's, and in the caller's hands: zeros where
@@ -145,7 +145,7 @@ int ovc_laid_lay(struct ovc_region *r, uint64_t idx, uint64_t nr,
  * then on: a page that is CLEAN must be the caller's, who says what becomes of it. A page of
  * the store that loses its protection is one that was unmapped, whose touch asks.
  */
-int ovc_memory_look(struct ovc_region *r, uint64_t idx, uint64_t nr,
+int ovc_memory_look(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		    uint8_t *bits);
 
 /* Of what ovc_memory_look() said of a laid page: is it a private copy? */

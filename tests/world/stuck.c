@@ -3,10 +3,7 @@
  * Guests that wait in vain, and budgets that are passed, each for a cause of its own: the
  * VMM is told each second, with that cause, until it ends.
  */
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -30,7 +27,7 @@ static void *run(void *arg)
 	struct guest *g = arg;
 
 	if (g->locks)
-		mlock(g->mem, g->len);
+		lock_memory(g->mem, g->len);
 	for (unsigned i = 0; i < g->rounds && !g->stop; i++)
 		for (size_t at = 0; at < g->len && !g->stop; at += PAGE) {
 			make_page(g->mem + at, at / PAGE, i);
@@ -143,37 +140,6 @@ Test(stuck, a_full_disk)
 	world_close(&w, OVC_THROW_AWAY);
 }
 
-/* Freezes a file system. A process with I/O under way there cannot end, so that who
- * puts the machine back would wait for ever: another thaws it after a while. */
-static pid_t freeze(const char *dir)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	pid_t pid = fork();
-
-	if (!pid) {
-		setsid();
-		sleep(60);
-		ioctl(fd, FITHAW, 0);
-		_exit(0);
-	}
-	if (ioctl(fd, FIFREEZE, 0)) {
-		kill(pid, SIGKILL);
-		cr_skip_test("%s cannot be frozen: %s", dir, strerror(errno));
-	}
-	close(fd);
-	return pid;
-}
-
-static void thaw(const char *dir, pid_t pid)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	cr_assert_eq(ioctl(fd, FITHAW, 0), 0);
-	close(fd);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-}
-
 /* A disk that does not answer: its file system is frozen. */
 Test(stuck, a_disk_that_does_not_answer)
 {
@@ -182,18 +148,17 @@ Test(stuck, a_disk_that_does_not_answer)
 	uint64_t pages;
 	struct seen_event e;
 	struct guest g;
-	pid_t pid;
 	struct world w;
 
 	world_open(&w, (struct plan){ SHORT, .swap = dir });
 	start(&g, &w, 1000000);
 	for (unsigned i = 0; i < 2000 && g.pages < w.len / PAGE; i++)
 		usleep(5000);
-	pid = freeze(dir);
+	machine_freeze(dir, 60);
 	e = await(&w, OVC_EVENT_STUCK, 3);
 	expect(&e, &w, OVC_CAUSE_SWAP_SILENT, ETIMEDOUT,
 	       "has not answered for");
-	thaw(dir, pid);
+	machine_thaw(dir);
 	/* It goes on, and so it is not told any more. */
 	pages = g.pages;
 	for (unsigned i = 0; i < 4000 && g.pages < pages + 1000; i++)
@@ -238,7 +203,7 @@ Test(stuck, locked_memory)
 	       (int)vm_stats(&w).refused_with, "it is locked");
 	cr_assert_neq(e.error, 0);
 	let_go(&w, &g);
-	munlock(w.mem, w.len);
+	unlock_memory(w.mem, w.len);
 	world_close(&w, OVC_THROW_AWAY);
 }
 

@@ -249,7 +249,7 @@ ParameterizedTest(struct way *way, untaken,
 		cr_skip_test("mlock2: %s", strerror(errno));
 	world_open(&w, (struct plan){ 0 });
 	expect_error("locked", add(mem, LEN, memfd), -EINVAL, "locked");
-	cr_assert_eq(munlock(mem, LEN), 0);
+	cr_assert_eq(unlock_memory(mem, LEN), 0);
 	cr_assert_eq(add(mem, LEN, memfd), 0, "%s", ovc_error());
 	world_close(&w, OVC_THROW_AWAY);
 }
@@ -285,7 +285,7 @@ ParameterizedTest(struct way *way, untaken,
 	cr_assert_lt(after.refusals - before.refusals, 3 * PAGES);
 	expect_error("reclaim", ovc_vm_reclaim(w.vm, mem, MIB), -EBUSY,
 		     "locked");
-	cr_assert_eq(munlock(mem, LEN), 0);
+	cr_assert_eq(unlock_memory(mem, LEN), 0);
 	cr_assert(is_kept(30));
 	cr_assert_eq(ovc_vm_reclaim(w.vm, mem, LEN), 0, "%s", ovc_error());
 	check_kept_and_right(mem);

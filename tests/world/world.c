@@ -10,8 +10,10 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <stdarg.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -179,6 +181,73 @@ size_t machine_page_out(char *mem, size_t len)
 	cr_assert_eq(madvise(mem, len, MADV_PAGEOUT), 0, "pageout: %s",
 		     strerror(errno));
 	return len / PAGE - present_pages(mem, len);
+}
+
+int lock_memory(const void *mem, size_t len)
+{
+	return (int)syscall(SYS_mlock, mem, len);
+}
+
+int unlock_memory(const void *mem, size_t len)
+{
+	return (int)syscall(SYS_munlock, mem, len);
+}
+
+/* A process with I/O under way there cannot end, so that who puts the machine back would
+ * wait for ever: a child thaws it in time, and when the test's process ends. */
+static pid_t thawer;
+
+/* One whose threads are in the kernel still is there, and is a zombie. */
+static bool has_ended(pid_t pid)
+{
+	char path[64], state = 'Z';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'Z';
+	if (f)
+		fclose(f);
+	return state == 'Z';
+}
+
+static void thaw_in_time(int fd, unsigned seconds)
+{
+	pid_t parent = getppid();
+
+	dup2(fd, 0);
+	close_range(1, ~0u, 0);
+	setsid();
+	for (unsigned i = 0; i < 10 * seconds && !has_ended(parent); i++)
+		usleep(100000);
+	ioctl(0, FITHAW, 0);
+	_exit(0);
+}
+
+void machine_freeze(const char *dir, unsigned seconds)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	cr_assert(fd >= 0);
+	thawer = fork();
+	if (!thawer)
+		thaw_in_time(fd, seconds);
+	if (ioctl(fd, FIFREEZE, 0)) {
+		kill(thawer, SIGKILL);
+		cr_skip_test("%s cannot be frozen: %s", dir, strerror(errno));
+	}
+	close(fd);
+}
+
+void machine_thaw(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	kill(thawer, SIGKILL);
+	waitpid(thawer, NULL, 0);
+	cr_assert(fd >= 0 && (!ioctl(fd, FITHAW, 0) || errno == EINVAL));
+	close(fd);
 }
 
 void hide_from_us(void)

@@ -42,6 +42,15 @@ size_t machine_page_out(char *mem, size_t len);
  * (CAP_SYS_ADMIN), as from a VMM that has only what it needs. */
 void hide_from_us(void);
 
+/* mlock() and munlock(), which the sanitizers make do nothing. */
+int lock_memory(const void *mem, size_t len);
+int unlock_memory(const void *mem, size_t len);
+
+/* Freezes a file system that machine_mount() made: who writes there waits. It is thawed
+ * by machine_thaw(), or after so many seconds, or at the end of the test. */
+void machine_freeze(const char *dir, unsigned seconds);
+void machine_thaw(const char *dir);
+
 /* Runs fn in a child process. Returns its exit status; 128 and the signal that ended it;
  * or -1 where it was killed since it had not ended after so many seconds. */
 int in_child(int (*fn)(void *arg), void *arg, unsigned seconds);

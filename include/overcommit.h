@@ -358,8 +358,9 @@ enum ovc_event_type {
 	OVC_EVENT_WRITE_RECOVERED = 3,
 	/* Guests wait for memory, and for a second none was freed that they
 	 * could have had: `cause` says why. Repeated each second until it
-	 * ends. Of a VM that waits at its own limit `vm` is that VM; else it
-	 * is the one that `cause` is about most. */
+	 * ends. Of a VM that waits at its own limit, or at what it may hold
+	 * while its swap takes no writes, `vm` is that VM; else it is the one
+	 * that `cause` is about most. */
 	OVC_EVENT_STUCK = 4,
 	/* A page could not be taken from or given to the guest, for a reason
 	 * that the kernel gave in `error`. The page stays where it was. */

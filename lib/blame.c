@@ -244,6 +244,12 @@ static bool is_stuck(struct ovc_vm *vm, uint64_t now, bool own)
 	return now - vm->quiet_since >= SECOND;
 }
 
+/* Others' memory would not help it: see disk.c. */
+static bool is_confined(const struct ovc_vm *vm)
+{
+	return ovc_vm_held(vm) >= atomic_load(&vm->confined);
+}
+
 static bool is_due(uint64_t *told, uint64_t now)
 {
 	if (now - *told < SECOND)
@@ -259,9 +265,13 @@ static void tell_limited(struct ovc_reclaim *rc, struct ovc_vm *vm,
 	struct words w = { .len = 0 };
 
 	say(&w,
-	    "%s waits for memory at its limit, %llu MiB, and none of its own "
-	    "was freed for %llu s",
-	    vm->name, mib(ovc_vm_held(vm)), seconds(now - vm->quiet_since));
+	    "%s waits for memory at %s, %llu MiB, and none of its own was "
+	    "freed for %llu s",
+	    vm->name,
+	    ovc_vm_at_limit(vm) ? "its limit" :
+				  "what it may hold while it cannot be written "
+				  "out",
+	    mib(ovc_vm_held(vm)), seconds(now - vm->quiet_since));
 	say_why(rc, vm, now, &w, &news);
 	ovc_events_tell(rc->host, &news);
 }
@@ -291,7 +301,7 @@ static void look_who_waits(struct ovc_reclaim *rc, uint64_t now)
 
 	for (unsigned i = 0; i < rc->host->end; i++) {
 		struct ovc_vm *vm = rc->host->vms[i];
-		bool own = vm && ovc_vm_at_limit(vm);
+		bool own = vm && (ovc_vm_at_limit(vm) || is_confined(vm));
 
 		if (!vm || !is_stuck(vm, now, own))
 			continue;

@@ -21,6 +21,7 @@
  */
 #include <string.h>
 
+#include "disk.h"
 #include "domain.h"
 #include "donate.h"
 #include "memory/memory.h"
@@ -153,13 +154,13 @@ static struct check *check_for(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 			 c->item[c->nr - 1].slot + 1 == slot)
 			return c;
 	}
-	if (!new || rc->nr_idle < OVC_DEPTH / 2)
+	if (!new || rc->nr_idle < OVC_DEPTH / 2 || !ovc_disk_may_write(vm))
 		return NULL;
 	new->io = &rc->ios[rc->idle[--rc->nr_idle]];
 	new->io->check = true;
 	new->io->since = ovc_now_ns();
 	new->io->vm = (struct ovc_vm *)(uintptr_t)vm;
-	new->io->vm->ios++;
+	ovc_disk_begin(new->io->vm);
 	new->open = true;
 	new->nr = 0;
 	return new;
@@ -204,6 +205,7 @@ void ovc_dedupe_flush(struct ovc_reclaim *rc)
 		if (!c->io || !c->open)
 			continue;
 		c->open = false;
+		c->io->nr = c->nr;
 		c->io->iov[0] =
 			(struct iovec){ buffer_of(d, c), c->nr * OVC_PAGE };
 		op = (struct ovc_ring_io){

@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "donate.h"
 #include "internal.h"
 #include "memory/memory.h"
@@ -150,14 +151,33 @@ static bool queue_read(struct ovc_faulter *f, const struct ovc_arrival *a,
 		f->nr_free += got;
 		return false;
 	}
+	ovc_disk_read_begin(vm, f->n, a->nr);
 	atomic_fetch_add(&a->region->ios, 1);
 	f->queued = true;
 	return true;
 }
 
+/* Faults that wait for the disk ask again. */
+static void wake_parked(const struct ovc_host *host,
+			const struct ovc_disk *disk)
+{
+	const struct ovc_map *map = atomic_load(&host->map);
+
+	for (size_t i = 0; i < map->nr; i++) {
+		struct ovc_region *r = map->regions[i];
+
+		if (r->vm->disk == disk && atomic_load(&r->tracked))
+			ovc_memory_wake(r, 0, r->nr);
+	}
+}
+
 static void release(struct ovc_faulter *f, struct read_io *q)
 {
 	uint64_t nr = q->iov.iov_len / OVC_PAGE;
+	struct ovc_vm *vm = q->a.region->vm;
+
+	if (ovc_disk_read_end(vm, f->n, nr))
+		wake_parked(f->host, vm->disk);
 
 	ovc_slots_free(&f->free, q->buffer, nr);
 	f->nr_free += nr;
@@ -183,18 +203,20 @@ struct window {
 static bool flush_window(struct ovc_faulter *f, struct window *w)
 {
 	uint64_t hold = NONE;
-	bool ok = true;
+	bool may, ok;
 
 	if (!w->a.nr)
 		return true;
+	may = ovc_disk_may_read(w->a.region->vm, f->n, w->a.nr, f->nr_free,
+				f->nr_idle);
 	if (w->hold && w->a.nr >= HOLD_FROM)
 		hold = w->a.idx + w->a.nr / 2;
 	if (hold == w->a.demand)
 		hold = NONE;
-	ok = queue_read(f, &w->a, hold, w->since);
-	if (!ok) /* who asked asks again */
+	ok = may && queue_read(f, &w->a, hold, w->since);
+	if (!ok) /* who asked asks again, when it is woken */
 		unread(&w->a);
-	if (!ok && w->a.demand != NONE)
+	if (may && !ok && w->a.demand != NONE)
 		ovc_memory_wake(w->a.region, w->a.demand, 1);
 	w->a.nr = 0;
 	w->a.demand = NONE;

@@ -18,6 +18,7 @@
 
 #include <semaphore.h>
 
+#include "disk.h"
 #include "meta.h"
 #include "staging.h"
 
@@ -104,6 +105,14 @@ static void start_burial(struct ovc_vm *vm, uint64_t wait)
 	let_go(b);
 }
 
+/* Nothing of the VM is under way any more. With control. */
+static void forget(struct ovc_vm *vm)
+{
+	ovc_staging_leave(vm);
+	ovc_disk_leave(vm);
+	vm->host->taken[vm->index] = false;
+}
+
 static void empty_vm_graves(struct ovc_host *host)
 {
 	struct ovc_vm **at = &host->vm_graves, *vm;
@@ -114,8 +123,7 @@ static void empty_vm_graves(struct ovc_host *host)
 			continue;
 		}
 		*at = vm->next_grave;
-		ovc_staging_leave(vm);
-		host->taken[vm->index] = false;
+		forget(vm);
 		start_burial(vm, 0);
 	}
 }
@@ -123,8 +131,7 @@ static void empty_vm_graves(struct ovc_host *host)
 bool ovc_bury_vm(struct ovc_vm *vm)
 {
 	if (!vm->graves && !vm->ios) {
-		ovc_staging_leave(vm);
-		vm->host->taken[vm->index] = false;
+		forget(vm);
 		return true;
 	}
 	vm->next_grave = vm->host->vm_graves;

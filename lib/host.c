@@ -82,19 +82,25 @@ bool ovc_vm_at_limit(const struct ovc_vm *vm)
 bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 {
 	struct ovc_host *host = vm->host;
+	uint64_t allowed = atomic_load(&host->allowed);
+	uint64_t reserve = atomic_load(&host->reserve) / OVC_PAGE;
 	uint64_t most = ceiling(vm), used;
 
 	if (exceeds(vm, nr, most))
 		return false;
 	used = atomic_fetch_add(&host->used, nr) + nr;
-	if (used > atomic_load(&host->allowed)) {
+	if (used > allowed) {
 		atomic_fetch_sub(&host->used, nr);
 		return false;
 	}
-	if (used + atomic_load(&host->reserve) / OVC_PAGE / 2 >
-		    atomic_load(&host->allowed) ||
-	    most != UINT64_MAX)
+	if (used + reserve / 2 > allowed || most != UINT64_MAX)
 		ovc_kick(host);
+	/* Reclaim leaves a reserve free: with less than two memory is short. */
+	if (exceeds(vm, nr, atomic_load(&vm->confined)) &&
+	    used + 2 * reserve > allowed) {
+		atomic_fetch_sub(&host->used, nr);
+		return false;
+	}
 	return true;
 }
 

@@ -109,6 +109,7 @@
 
 struct ovc_memory;
 struct ovc_advice;	    /* memory/advice.c */
+struct ovc_disk;	    /* disk.h */
 struct ovc_domain;	    /* domain.h */
 struct ovc_share;	    /* share.h */
 struct ovc_govern;	    /* govern.h */
@@ -217,8 +218,13 @@ struct ovc_vm {
 	uint64_t goal, told_swap_in;
 	uint64_t writing; /* pages on their way to swap; with control */
 	struct ovc_segment *staging; /* its newest; with control */
-	unsigned ios;	 /* of reclaim's with its file; with control */
-	unsigned graves; /* of its regions; with control */
+	unsigned ios;	       /* of reclaim's with its file; with control */
+	struct ovc_disk *disk; /* of its swap; NULL: none */
+	/* Pages that it may hold where memory is short, since it cannot be written out;
+	 * UINT64_MAX: it can. When it last could not; with control. See disk.c. */
+	_Atomic uint64_t confined;
+	uint64_t held_up;
+	unsigned graves;	     /* of its regions; with control */
 	struct ovc_vm *next_grave;   /* see leave.c; with control */
 	struct ovc_sample *sample;   /* with control */
 	struct ovc_region **regions; /* room_regions of them */
@@ -327,6 +333,9 @@ struct ovc_host {
 	_Atomic bool tracked; /* some VM is */
 
 	struct ovc_staging staging;
+	struct ovc_disk *disks; /* with control */
+	unsigned next_disk;
+	_Atomic unsigned nr_disks;
 	struct ovc_hold *holds; /* OVC_HOLDS for each faulter */
 	char *hold_frames;
 	size_t hold_frames_len;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "disk.h"
 #include "job.h"
 #include "reclaim.h"
 #include "untaken.h"
@@ -46,7 +47,8 @@ static void settle_range(struct ovc_reclaim *rc, struct ovc_segment *seg,
 {
 	uint64_t first = ovc_segment_first(&rc->host->staging, seg);
 
-	for (unsigned n = seg->next; n < seg->head && rc->nr_idle > 1; n++) {
+	for (unsigned n = seg->next;
+	     n < seg->head && ovc_disk_may_write(seg->vm); n++) {
 		struct ovc_entry *e = ovc_entry_at(rc->host, first + n);
 
 		if (e->region == p->r && e->idx < p->end)

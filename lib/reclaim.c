@@ -25,6 +25,7 @@
 
 #include "domain.h"
 #include "blame.h"
+#include "disk.h"
 #include "events.h"
 #include "govern.h"
 #include "grave.h"
@@ -106,7 +107,7 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 		uint64_t need = vm ? vm_need(vm) : 0;
 		uint64_t staged = need ? atomic_load(&vm->staged) : 0, most;
 
-		if (!need || now < vm->retry_at)
+		if (!need || now < vm->retry_at || ovc_disk_is_busy(vm))
 			continue;
 		over = true;
 		if (need > OVC_STAGE_STEP)
@@ -123,12 +124,14 @@ static bool reclaim_vms(struct ovc_reclaim *rc, uint64_t now)
 	return over;
 }
 
+/* Pages that wait, and can go. */
 static uint64_t waiting_pages(const struct ovc_staging *s)
 {
 	uint64_t n = 0;
 
 	for (const struct ovc_segment *seg = s->oldest; seg; seg = seg->newer)
-		n += seg->head - seg->next;
+		if (!ovc_disk_is_busy(seg->vm))
+			n += seg->head - seg->next;
 	return n;
 }
 
@@ -139,7 +142,7 @@ static bool reclaim_host(struct ovc_reclaim *rc, uint64_t need, uint64_t now)
 	struct ovc_staging *s = &host->staging;
 	uint64_t target = ovc_clock_ring_target(atomic_load(&host->allowed),
 						atomic_load(&host->evicted));
-	uint64_t waiting = waiting_pages(s), coming = rc->writing;
+	uint64_t waiting = waiting_pages(s), coming = rc->writing - rc->silent;
 	uint64_t want, staged = 0;
 
 	if (target > s->cap * 3 / 4)
@@ -189,6 +192,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	wait = sooner(wait, ovc_host_look_at_cgroup(host, now));
 	ovc_host_recount(host);
 	ovc_staging_unlock(host);
+	ovc_disk_look(rc, now);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));
 	ovc_staging_advance(rc, true);
 	ovc_staging_collect(rc);

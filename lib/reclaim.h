@@ -11,7 +11,7 @@
 #include "monitor.h"
 #include "staging.h"
 
-#define OVC_DEPTH	16   /* writes in flight */
+#define OVC_DEPTH	32   /* writes in flight: see disk.c */
 #define OVC_CLUSTER	256  /* pages a write */
 #define OVC_STAGE_STEP	2048 /* pages staged in one step */
 #define OVC_SETTLE_STEP 2048 /* pages settled in one step */
@@ -57,6 +57,7 @@ struct ovc_reclaim {
 	uint8_t idle[OVC_DEPTH];
 	unsigned nr_idle;
 	uint64_t writing; /* pages in flight */
+	uint64_t silent;  /* those of them that a disk does not answer */
 
 	/* raw pages of one VM that wait to be written together */
 	struct ovc_vm *batch_vm;

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "disk.h"
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
@@ -324,7 +325,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 	op.nr_iov = runs;
 	rc->writing += nr;
 	vm->writing += nr;
-	vm->ios++;
+	ovc_disk_begin(vm);
 	if (!ovc_ring_queue(rc->ring, &op))
 		ovc_bug("the reclaim ring is full", 0);
 }
@@ -334,21 +335,21 @@ static void flush_batch(struct ovc_reclaim *rc)
 {
 	struct ovc_vm *vm = rc->batch_vm;
 	unsigned at = 0;
+	bool full = false; /* out of writes in flight is no failure */
 
-	while (at < rc->batch_nr && vm->swap && rc->nr_idle) {
+	while (at < rc->batch_nr && vm->swap && rc->nr_idle &&
+	       (!at || ovc_disk_may_write(vm))) {
 		uint64_t slot;
 		uint64_t got =
 			ovc_swap_take(vm->swap, rc->batch_nr - at, &slot);
 
-		if (!got)
+		full = !got;
+		if (full)
 			break;
 		start_write(rc, at, (unsigned)got, slot);
 		at += (unsigned)got;
 	}
 	if (at < rc->batch_nr) {
-		/* Out of writes in flight is no failure of the swap's. */
-		bool full = vm->swap && rc->nr_idle;
-
 		if (!vm->swap)
 			vm->retry_at = ovc_now_ns() + OVC_RETRY_NS;
 		batch_put_back(rc, at, full ? -ENOSPC : 0);
@@ -493,7 +494,8 @@ static uint64_t settle_segment(struct ovc_reclaim *rc, struct ovc_segment *seg,
 	const struct ovc_staging *s = &rc->host->staging;
 	uint64_t got = 0;
 
-	while (got < want && seg->next < seg->head && rc->nr_idle > 1) {
+	while (got < want && seg->next < seg->head &&
+	       ovc_disk_may_write(seg->vm)) {
 		uint64_t pos = ovc_segment_first(s, seg) + seg->next++;
 		struct ovc_entry *e = ovc_entry_at(rc->host, pos);
 
@@ -603,7 +605,7 @@ unsigned ovc_settle_reap(struct ovc_reclaim *rc)
 			written(rc, io, good,
 				why_not_all(rc, io, good, result));
 		io->since = 0;
-		io->vm->ios--;
+		ovc_disk_end(io->vm);
 		rc->idle[rc->nr_idle++] = (uint8_t)done[i].user;
 	}
 	/* What was checked in vain is to be written. */

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "disk.h"
 #include "domain.h"
 #include "govern.h"
 #include "lay.h"
@@ -186,7 +187,8 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 /* May this VM's pages go anywhere? */
 bool ovc_vm_stageable(const struct ovc_vm *vm, uint64_t now)
 {
-	return now >= vm->retry_at && atomic_load(&vm->resident);
+	return now >= vm->retry_at && atomic_load(&vm->resident) &&
+	       !ovc_disk_is_busy(vm);
 }
 
 /*
@@ -373,7 +375,7 @@ static unsigned stage_shared_of(struct ovc_region *r, unsigned want,
 /* Has a VM somewhere to put them? Each takes a frame on its way. */
 static bool has_swap(const struct ovc_vm *vm, uint64_t now)
 {
-	return vm && vm->swap && now >= vm->retry_at &&
+	return vm && vm->swap && now >= vm->retry_at && !ovc_disk_is_busy(vm) &&
 	       atomic_load(&vm->shared) &&
 	       ovc_swap_used(vm->swap) * OVC_PAGE < ovc_swap_size(vm->swap);
 }

@@ -13,6 +13,7 @@
 
 #include "balloon.h"
 #include "check.h"
+#include "disk.h"
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
@@ -192,6 +193,8 @@ static int build(struct ovc_vm *vm, const struct ovc_vm_options *o)
 	ovc_control_unlock(host);
 	error = open_swap(vm, o);
 	ovc_control_lock(host);
+	if (!error && vm->swap && ovc_disk_join(vm))
+		error = ovc_fail(-ENOMEM, "vm: out of memory");
 	if (error)
 		ovc_domain_leave(host, &vm->domain);
 	else if (vm->swap)
@@ -235,6 +238,7 @@ int ovc_vm_build(struct ovc_host *host, const struct ovc_vm_options *o,
 	atomic_store(&vm->min, o->min / OVC_PAGE);
 	atomic_store(&vm->entitled, OVC_NOT_DECIDED);
 	vm->goal = UINT64_MAX;
+	atomic_store(&vm->confined, UINT64_MAX);
 	ovc_control_lock(host);
 	error = build(vm, o);
 	if (!error) {

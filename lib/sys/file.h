@@ -21,6 +21,7 @@ struct ovc_file {
 	bool tmpfile;		  /* made by O_TMPFILE */
 	bool created;		  /* a named file that was not there before */
 	uint64_t size;		  /* that it had when it was opened */
+	uint64_t device;	  /* that it lies on, or is */
 	struct ovc_medium medium; /* known after ovc_file_prepare() */
 };
 

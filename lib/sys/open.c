@@ -241,12 +241,15 @@ int ovc_file_open(struct ovc_file *f, const char *path, bool may_tmpfile,
 		  struct ovc_why *why)
 {
 	int error = ovc_sys_fail("open swap");
+	struct stat st;
 
 	memset(f, 0, sizeof(*f));
 	f->fd = -1;
 	*why->text = '\0';
 	if (!error)
 		error = open_kind(f, path, may_tmpfile, why);
+	if (!error && !fstat(f->fd, &st))
+		f->device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 	if (error) {
 		ovc_file_unmake(f, path);
 		ovc_file_close(f);

@@ -210,6 +210,7 @@ void ovc_dedupe_flush(struct ovc_reclaim *rc)
 			(struct iovec){ buffer_of(d, c), c->nr * OVC_PAGE };
 		op = (struct ovc_ring_io){
 			.file = c->io->vm->index,
+			.disk = c->io->vm->disk->number,
 			.fd = ovc_swap_file(c->io->vm->swap)->fd,
 			.iov = c->io->iov,
 			.nr_iov = 1,

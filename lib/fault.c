@@ -140,6 +140,7 @@ static bool queue_read(struct ovc_faulter *f, const struct ovc_arrival *a,
 	q->iov.iov_len = a->nr * OVC_PAGE;
 	io.fixed = true;
 	io.file = vm->index;
+	io.disk = vm->disk->number;
 	io.fd = ovc_swap_file(vm->swap)->fd;
 	io.iov = &q->iov;
 	io.nr_iov = 1;

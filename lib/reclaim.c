@@ -180,6 +180,25 @@ static int sooner(int a, int b)
 	return a < b ? a : b;
 }
 
+/* A filter may have been put on since the rings were made. */
+static void look_at_rings(struct ovc_reclaim *rc)
+{
+	struct ovc_host *host = rc->host;
+	bool fell_back = ovc_ring_fell_back(rc->ring);
+
+	if (!(atomic_load(&host->features) & OVC_FEATURE_IO_URING))
+		return;
+	for (unsigned i = 0; i < host->nr_faulters; i++)
+		fell_back |=
+			ovc_ring_fell_back(ovc_faulter_ring(host->faulters[i]));
+	if (!fell_back)
+		return;
+	atomic_fetch_and(&host->features, ~OVC_FEATURE_IO_URING);
+	ovc_log(host, OVC_LOG_WARNING,
+		"io_uring_enter is refused since a while ago (seccomp?): threads "
+		"read and write swap from now on");
+}
+
 int ovc_reclaim_step(struct ovc_reclaim *rc)
 {
 	struct ovc_host *host = rc->host;
@@ -193,6 +212,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_host_recount(host);
 	ovc_staging_unlock(host);
 	ovc_disk_look(rc, now);
+	look_at_rings(rc);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));
 	ovc_staging_advance(rc, true);
 	ovc_staging_collect(rc);

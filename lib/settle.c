@@ -297,6 +297,7 @@ static void start_write(struct ovc_reclaim *rc, unsigned from, unsigned nr,
 	struct ovc_ring_io op = {
 		.write = true,
 		.file = vm->index,
+		.disk = vm->disk->number,
 		.fd = ovc_swap_file(vm->swap)->fd,
 		.iov = io->iov,
 		.offset = slot * OVC_PAGE,

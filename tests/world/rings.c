@@ -258,6 +258,9 @@ static int run_jailed(void *arg)
 	if (host_stats(&w).swap_out_bytes < out + JAIL_LEN ||
 	    host_stats(&w).swap_in_bytes < in + JAIL_LEN)
 		return 3;
+	if (host_stats(&w).features & OVC_FEATURE_IO_URING ||
+	    !world_logged(&w, "io_uring_enter"))
+		return 4;
 	stop = true;
 	for (unsigned i = 0; i < GUESTS; i++)
 		pthread_join(t[i], NULL);

@@ -15,10 +15,10 @@
  * until the kernel has none left. Files and buffers that were registered stay so
  * until the ring is closed, for io_uring_register may be refused, too.
  *
- * The descriptor is an epoll of both, from the beginning: in dispatch mode it is
- * put into a set once, and under a filter a thread may get no descriptor. It
- * costs a poll about 0.1 us. An eventfd that io_uring posts to would cost a
- * read() each time.
+ * There is an epoll of both, from the beginning: in dispatch mode it is put into a
+ * set once, and under a filter a thread may get no descriptor. To poll it costs about
+ * 0.1 us more, so that threads poll io_uring's own descriptor until they fall back. An
+ * eventfd that io_uring posts to would cost a read() each time.
  *
  * On destroy everything in flight is waited for.
  */
@@ -230,9 +230,15 @@ bool ovc_ring_has_files(const struct ovc_ring *ring)
 	return ring->has_files;
 }
 
-int ovc_ring_fd(const struct ovc_ring *ring)
+int ovc_ring_lasting_fd(const struct ovc_ring *ring)
 {
 	return ring->has_uring ? ring->both : ovc_standin_fd(ring->standin);
+}
+
+int ovc_ring_fd(const struct ovc_ring *ring)
+{
+	return ovc_ring_is_uring(ring) ? ring->uring.ring_fd :
+					 ovc_ring_lasting_fd(ring);
 }
 
 static void update_file(struct ovc_ring *ring, unsigned index)
@@ -445,8 +451,9 @@ unsigned ovc_ring_reap(struct ovc_ring *ring, struct ovc_ring_done *done,
 
 void ovc_ring_wait(struct ovc_ring *ring, int ms)
 {
-	int fd = ovc_ring_fd(ring);
+	int fd;
 
 	ovc_ring_submit(ring);
+	fd = ovc_ring_fd(ring);
 	ovc_poll_first(&fd, 1, ms);
 }

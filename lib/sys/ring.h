@@ -61,8 +61,10 @@ bool ovc_ring_fell_back(const struct ovc_ring *ring);
 bool ovc_ring_has_buffers(const struct ovc_ring *ring);
 bool ovc_ring_has_files(const struct ovc_ring *ring);
 
-/* Polls readable when something is done. It stays the same. */
+/* Polls readable when something is done: ask for it before each poll. The lasting one
+ * stays the same, and costs a little more. */
 int ovc_ring_fd(const struct ovc_ring *ring);
+int ovc_ring_lasting_fd(const struct ovc_ring *ring);
 
 /* Makes fd (or nothing, -1) known under an index. Any thread. */
 void ovc_ring_set_file(struct ovc_ring *ring, unsigned index, int fd);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control.h"
 #include "donate.h"
 #include "frames.h"
 #include "refill.h"

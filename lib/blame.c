@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "budget.h"
 #include "events.h"
 #include "govern.h"
 #include "reclaim.h"

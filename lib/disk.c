@@ -37,6 +37,7 @@
 
 #include <errno.h>
 
+#include "budget.h"
 #include "govern.h"
 #include "meta.h"
 #include "reclaim.h"

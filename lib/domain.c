@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "budget.h"
+#include "map.h"
 #include "meta.h"
 #include "store/shared.h"
 #include "sys/hash.h"

@@ -21,6 +21,8 @@
  */
 #include "donate.h"
 
+#include "budget.h"
+#include "control.h"
 #include "domain.h"
 #include "frames.h"
 #include "pager.h"

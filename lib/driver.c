@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control.h"
 #include "frames.h"
 #include "sys/thread.h"
 

@@ -32,12 +32,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "disk.h"
 #include "donate.h"
 #include "internal.h"
+#include "map.h"
 #include "memory/memory.h"
 #include "meta.h"
 #include "pager.h"
+#include "probation.h"
 #include "promise.h"
 #include "store/slots.h"
 #include "sys/fail.h"
@@ -67,8 +70,7 @@ struct ovc_faulter {
 	int cpu; /* -1: any */
 	bool threaded;
 	pthread_t thread;
-	_Atomic uint64_t steps; /* odd: in a step, regions must not be freed */
-	bool queued;		/* reads wait to be submitted */
+	bool queued; /* reads wait to be submitted */
 
 	char *buffers;
 	uint64_t nr_buffers;
@@ -86,29 +88,15 @@ struct ovc_faulter {
 
 	unsigned next_hold;
 	struct ovc_request *request; /* prefetch under way */
-	struct ovc_probation probation;
 };
 
 #define NONE UINT64_MAX
 
-/* ---- probation ---------------------------------------------------------- */
-
 static void on_probation(void *arg, struct ovc_region *r, uint64_t idx)
 {
-	struct ovc_probation *p = &((struct ovc_faulter *)arg)->probation;
-	uint64_t head = atomic_load_explicit(&p->head, memory_order_relaxed);
+	const struct ovc_faulter *f = arg;
 
-	if (head - atomic_load_explicit(&p->tail, memory_order_acquire) ==
-	    OVC_PROBATION)
-		return;
-	p->page[head % OVC_PROBATION].region = r;
-	p->page[head % OVC_PROBATION].idx = idx;
-	atomic_store_explicit(&p->head, head + 1, memory_order_release);
-}
-
-struct ovc_probation *ovc_faulter_probation(struct ovc_faulter *f)
-{
-	return &f->probation;
+	ovc_probation_push(f->host->probation[f->n], r, idx);
 }
 
 /* ---- reads --------------------------------------------------------------- */
@@ -609,7 +597,7 @@ bool ovc_faulter_step(struct ovc_faulter *f)
 {
 	bool did;
 
-	atomic_fetch_add(&f->steps, 1);
+	atomic_fetch_add(&f->host->steps[f->n], 1);
 	did = drain(f, f->host->uffd) > 0;
 	if (atomic_load(&f->host->laid))
 		did |= drain(f, f->host->laid_uffd) > 0;
@@ -623,23 +611,8 @@ bool ovc_faulter_step(struct ovc_faulter *f)
 		ovc_ring_submit(f->ring);
 		f->queued = false;
 	}
-	atomic_fetch_add(&f->steps, 1);
+	atomic_fetch_add(&f->host->steps[f->n], 1);
 	return did;
-}
-
-uint64_t ovc_faulter_steps(const struct ovc_faulter *f)
-{
-	return atomic_load(&f->steps);
-}
-
-int ovc_faulter_ring_fd(const struct ovc_faulter *f)
-{
-	return ovc_ring_fd(f->ring);
-}
-
-struct ovc_ring *ovc_faulter_ring(struct ovc_faulter *f)
-{
-	return f->ring;
 }
 
 #define LOOK_EVERY 64 /* faults */
@@ -750,6 +723,9 @@ int ovc_faulter_create(struct ovc_host *host, unsigned n, bool thread,
 	o.buffers = f->buffers;
 	if (!error)
 		error = ovc_ring_create(&o, &f->ring);
+	host->fault_ring[n] = f->ring;
+	if (!error)
+		error = ovc_probation_create(&host->probation[n]);
 	snprintf(name, sizeof(name), "ovc-fault/%u", n);
 	if (!error && thread) {
 		error = ovc_thread_start(&f->thread, name, run, f);
@@ -780,6 +756,8 @@ void ovc_faulter_destroy(struct ovc_faulter **fp)
 	}
 	if (f->ring)
 		ovc_ring_destroy(&f->ring);
+	f->host->fault_ring[f->n] = NULL;
+	ovc_probation_destroy(&f->host->probation[f->n]);
 	ovc_pages_release(f->buffers, f->nr_buffers * OVC_PAGE);
 	ovc_meta_free(f->free_bits);
 	ovc_meta_free(f);

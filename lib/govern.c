@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "balloon.h"
+#include "budget.h"
 #include "domain.h"
 #include "meta.h"
 #include "sample.h"

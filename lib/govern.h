@@ -25,31 +25,4 @@ uint64_t ovc_govern_decisions(const struct ovc_host *host);
 int ovc_govern_admit(const struct ovc_host *host, const struct ovc_vm *vm,
 		     uint64_t min, const char *what);
 
-/* Pages that a VM holds, as the policy counts. */
-static inline uint64_t ovc_vm_held(const struct ovc_vm *vm)
-{
-	return atomic_load(&vm->resident) + atomic_load(&vm->staged);
-}
-
-/* Pages that may be taken from it, beyond what it is entitled to; or, if that does not
- * help, beyond its guarantee, as far as that fits. What is staged is as good as gone. */
-static inline uint64_t ovc_vm_over(const struct ovc_vm *vm)
-{
-	uint64_t has = atomic_load(&vm->resident);
-	uint64_t entitled = atomic_load(&vm->entitled);
-
-	if (entitled == OVC_NOT_DECIDED)
-		entitled = atomic_load(&vm->min);
-	return has > entitled ? has - entitled : 0;
-}
-
-static inline uint64_t ovc_vm_not_guaranteed(const struct ovc_vm *vm)
-{
-	uint64_t has = atomic_load(&vm->resident), min = atomic_load(&vm->min);
-	uint64_t entitled = atomic_load(&vm->entitled);
-
-	min = min < entitled ? min : entitled;
-	return has > min ? has - min : 0;
-}
-
 #endif

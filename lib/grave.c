@@ -18,6 +18,7 @@
 
 #include <semaphore.h>
 
+#include "control.h"
 #include "disk.h"
 #include "meta.h"
 #include "staging.h"

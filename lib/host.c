@@ -13,11 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
+#include "control.h"
+#include "dispatch.h"
 #include "events.h"
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
 #include "leave.h"
+#include "map.h"
 #include "memory/memory.h"
 #include "meta.h"
 #include "share.h"
@@ -33,360 +37,6 @@
 #define SEGMENTS     64		   /* of staged pages that are not full */
 #define CLOSE_NS     5000000000ull /* for disks, at a host's end */
 #define SHARE_CPU    5		   /* percent */
-
-/* ---- memory counted ------------------------------------------------------------- */
-
-uint64_t ovc_host_metadata(const struct ovc_host *host)
-{
-	return ovc_meta_bytes() + atomic_load(&host->tables) +
-	       ovc_staging_metadata(&host->staging) +
-	       (host->store ? ovc_shared_metadata(host->store) : 0);
-}
-
-void ovc_host_recount(struct ovc_host *host)
-{
-	uint64_t budget = ovc_host_budget(host);
-	uint64_t own = ovc_host_metadata(host) + host->buffers;
-
-	atomic_store(&host->allowed,
-		     own < budget ? (budget - own) / OVC_PAGE : 0);
-}
-
-/* What a VM may hold: its limit, or what it is entitled to while it is throttled. */
-static uint64_t ceiling(const struct ovc_vm *vm)
-{
-	uint64_t limit = atomic_load_explicit(&vm->limit, memory_order_relaxed);
-	uint64_t entitled;
-
-	limit = limit ? limit : UINT64_MAX;
-	if (atomic_load_explicit(&vm->ending, memory_order_relaxed))
-		return UINT64_MAX;
-	if (!atomic_load_explicit(&vm->throttled, memory_order_relaxed))
-		return limit;
-	entitled = atomic_load(&vm->entitled);
-	return entitled < limit ? entitled : limit;
-}
-
-/* Would it hold more than that with nr pages more? Nothing is counted for who may hold
- * all. */
-static bool exceeds(const struct ovc_vm *vm, uint64_t nr, uint64_t most)
-{
-	return most != UINT64_MAX && ovc_vm_held(vm) + nr > most;
-}
-
-bool ovc_vm_at_limit(const struct ovc_vm *vm)
-{
-	return exceeds(vm, 1, ceiling(vm));
-}
-
-bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
-{
-	struct ovc_host *host = vm->host;
-	uint64_t allowed = atomic_load(&host->allowed);
-	uint64_t reserve = atomic_load(&host->reserve) / OVC_PAGE;
-	uint64_t most = ceiling(vm), used;
-
-	if (exceeds(vm, nr, most))
-		return false;
-	used = atomic_fetch_add(&host->used, nr) + nr;
-	if (used > allowed) {
-		atomic_fetch_sub(&host->used, nr);
-		return false;
-	}
-	if (used + reserve / 2 > allowed || most != UINT64_MAX)
-		ovc_kick(host);
-	/* Reclaim leaves a reserve free: with less than two memory is short. */
-	if (exceeds(vm, nr, atomic_load(&vm->confined)) &&
-	    used + 2 * reserve > allowed) {
-		atomic_fetch_sub(&host->used, nr);
-		return false;
-	}
-	return true;
-}
-
-void ovc_charge_force(struct ovc_vm *vm, uint64_t nr)
-{
-	atomic_fetch_add(&vm->host->used, nr);
-	ovc_kick(vm->host);
-}
-
-void ovc_uncharge(struct ovc_host *host, uint64_t nr)
-{
-	uint64_t was = atomic_fetch_sub(&host->used, nr);
-
-	if (was < nr)
-		ovc_bug("more pages given back than were charged", was);
-}
-
-bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr)
-{
-	struct ovc_host *host = vm->host;
-
-	/* What is on its way in does not count against the limit yet. */
-	return !exceeds(vm, nr + AHEAD, ceiling(vm)) &&
-	       atomic_load(&host->used) + nr +
-			       atomic_load(&host->reserve) / OVC_PAGE / 4 <
-		       atomic_load(&host->allowed);
-}
-
-bool ovc_any_starved(const struct ovc_host *host)
-{
-	for (unsigned i = 0; i < host->end; i++)
-		if (host->vms[i] && atomic_load(&host->vms[i]->starved))
-			return true;
-	return false;
-}
-
-void ovc_kick_always(struct ovc_host *host)
-{
-	atomic_store(&host->changed, true);
-	ovc_notify_post(host->reclaim_wake);
-}
-
-void ovc_kick(struct ovc_host *host)
-{
-	if (!atomic_load(&host->kicked) &&
-	    !atomic_exchange(&host->kicked, true))
-		ovc_notify_post(host->reclaim_wake);
-}
-
-void ovc_wake_faulters(struct ovc_host *host)
-{
-	ovc_notify_post(host->fault_wake);
-}
-
-/* ---- control, waiting -------------------------------------------------------------- */
-
-void ovc_control_lock(struct ovc_host *host)
-{
-	atomic_fetch_add(&host->control_waiting, 1);
-	pthread_mutex_lock(&host->control);
-	atomic_fetch_sub(&host->control_waiting, 1);
-}
-
-void ovc_control_unlock(struct ovc_host *host)
-{
-	pthread_mutex_unlock(&host->control);
-}
-
-/*
- * Dispatch mode: the thread that dispatches owns the rings, and takes the steps; the one
- * that created the host does until then. Another that dispatches takes both over. Who owns
- * them takes the same steps where a call of its own has to wait; anyone else waits for it.
- */
-static bool step_faulter(struct ovc_host *host)
-{
-	struct ovc_ring *ring = ovc_faulter_ring(host->faulters[0]);
-	bool did = false;
-
-	if (atomic_exchange(&host->stepping, true))
-		return false;
-	if (ovc_ring_is_mine(ring)) {
-		did = ovc_faulter_step(host->faulters[0]);
-		atomic_store(&host->late, ovc_ring_behind(ring));
-	}
-	atomic_store(&host->stepping, false);
-	return did;
-}
-
-/* Nobody is in a step of either kind when it changes hands. */
-static void take_over(struct ovc_host *host)
-{
-	if (ovc_ring_is_mine(ovc_reclaim_ring(host->reclaim)))
-		return;
-	while (atomic_exchange(&host->stepping, true))
-		ovc_nap(0);
-	ovc_ring_own(ovc_faulter_ring(host->faulters[0]));
-	atomic_store(&host->stepping, false);
-	ovc_control_lock(host);
-	ovc_ring_own(ovc_reclaim_ring(host->reclaim));
-	ovc_control_unlock(host);
-}
-
-void ovc_host_pause(struct ovc_host *host, unsigned round)
-{
-	struct ovc_ring *ring = ovc_reclaim_ring(host->reclaim);
-
-	if (ovc_host_dispatched(host))
-		step_faulter(host);
-	/* Reclaim, in a callback too, if we do not hold its lock ourselves. */
-	if (ovc_ring_is_mine(ring) && !pthread_mutex_trylock(&host->control)) {
-		if (ovc_ring_is_mine(ring))
-			ovc_reclaim_step(host->reclaim);
-		pthread_mutex_unlock(&host->control);
-	}
-	ovc_nap(round);
-}
-
-bool ovc_waited_for(uint64_t *since, unsigned round, uint64_t ns)
-{
-	uint64_t now;
-
-	if (round < 8) /* that yields only */
-		return false;
-	now = ovc_now_ns();
-	if (!*since)
-		*since = now;
-	return now - *since > ns;
-}
-
-/* ---- the map -------------------------------------------------------------------------- */
-
-struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr)
-{
-	size_t lo = 0, hi = map ? map->nr : 0;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-		struct ovc_region *r = map->regions[mid];
-
-		if ((const char *)addr < r->base)
-			hi = mid;
-		else if ((const char *)addr >= r->base + r->nr * OVC_PAGE)
-			lo = mid + 1;
-		else
-			return r;
-	}
-	return NULL;
-}
-
-/* Waits until no fault thread is in the step that it was in. */
-void ovc_host_quiesce(struct ovc_host *host)
-{
-	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		uint64_t was = ovc_faulter_steps(host->faulters[i]);
-
-		while ((was & 1) && ovc_faulter_steps(host->faulters[i]) == was)
-			ovc_nap(0);
-	}
-}
-
-struct ovc_region *ovc_map_find_number(const struct ovc_map *map,
-				       uint64_t number)
-{
-	size_t lo = 0, hi = map ? map->nr : 0;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-		struct ovc_region *r = map->regions[map->room + mid];
-
-		if (number < r->number)
-			hi = mid;
-		else if (number - r->number >= r->nr)
-			lo = mid + 1;
-		else
-			return r;
-	}
-	return NULL;
-}
-
-static int by_number(const void *a, const void *b)
-{
-	const struct ovc_region *const *x = a, *const *y = b;
-
-	return (*x)->number < (*y)->number ? -1 : (*x)->number > (*y)->number;
-}
-
-static int by_address(const void *a, const void *b)
-{
-	const struct ovc_region *const *x = a, *const *y = b;
-
-	return (*x)->base < (*y)->base ? -1 : (*x)->base > (*y)->base;
-}
-
-int ovc_host_remap(struct ovc_host *host)
-{
-	struct ovc_map *map, *old;
-	size_t nr = 0;
-
-	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
-		nr += host->vms[i] ? host->vms[i]->nr_regions : 0;
-	map = ovc_meta_zalloc(sizeof(*map) + 2 * nr * sizeof(map->regions[0]));
-	if (!map)
-		return -ENOMEM;
-	map->room = nr;
-	for (unsigned i = 0; i < OVC_MAX_VMS; i++)
-		for (unsigned k = 0;
-		     host->vms[i] && k < host->vms[i]->nr_regions; k++)
-			map->regions[map->nr++] = host->vms[i]->regions[k];
-	memcpy(map->regions + nr, map->regions, nr * sizeof(map->regions[0]));
-	qsort(map->regions, nr, sizeof(map->regions[0]), by_address);
-	qsort(map->regions + nr, nr, sizeof(map->regions[0]), by_number);
-	old = atomic_exchange(&host->map, map);
-	ovc_host_quiesce(host);
-	/* Callers search it under control. */
-	ovc_meta_free(old);
-	return 0;
-}
-
-static size_t leave_out(struct ovc_region **list, size_t nr,
-			const struct ovc_region *region)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < nr; i++)
-		if (list[i] != region)
-			list[n++] = list[i];
-	return n;
-}
-
-void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region)
-{
-	struct ovc_map *map = atomic_exchange(&host->map, NULL);
-
-	/* For a moment no region is known; what faults then is woken, and
-	 * faults again. */
-	ovc_host_quiesce(host);
-	leave_out(map->regions, map->nr, region);
-	map->nr = leave_out(map->regions + map->room, map->nr, region);
-	atomic_store(&host->map, map);
-}
-
-/* ---- the memory cgroup ------------------------------------------------------------------ */
-
-#define LOOK_NS 1000000000ull
-
-/* The cgroup counts more than we do: the rest of the process, page tables, what the kernel
- * keeps for it. */
-static uint64_t part_for_guests(uint64_t limit)
-{
-	uint64_t rest = limit / 16 > 16 * MIB ? limit / 16 : 16 * MIB;
-
-	return limit == UINT64_MAX ? limit : limit > rest ? limit - rest : 0;
-}
-
-static void tell_cgroup(struct ovc_host *host, uint64_t limit)
-{
-	if (ovc_host_budget(host) < atomic_load(&host->budget))
-		ovc_log(host, OVC_LOG_WARNING,
-			"the process's memory cgroup may hold %llu MiB, so that "
-			"%llu MiB are the budget, and not %llu MiB",
-			(unsigned long long)limit >> 20,
-			(unsigned long long)ovc_host_budget(host) >> 20,
-			(unsigned long long)atomic_load(&host->budget) >> 20);
-	else
-		ovc_log(host, OVC_LOG_INFO,
-			"the process's memory cgroup leaves the budget alone");
-}
-
-int ovc_host_look_at_cgroup(struct ovc_host *host, uint64_t now)
-{
-	uint64_t limit, may;
-
-	if (!host->cgroup.nr)
-		return -1;
-	if (now < host->cgroup_at)
-		return (int)((host->cgroup_at - now) / 1000000 + 1);
-	host->cgroup_at = now + LOOK_NS;
-	limit = ovc_cgroup_limit(&host->cgroup);
-	may = part_for_guests(limit);
-	if (may != atomic_exchange(&host->may, may)) {
-		ovc_host_recount(host);
-		atomic_store(&host->changed, true);
-		tell_cgroup(host, limit);
-	}
-	return LOOK_NS / 1000000;
-}
 
 /* ---- creation ------------------------------------------------------------------------------ */
 
@@ -507,7 +157,7 @@ static int make_buffers(struct ovc_host *host, unsigned nr)
 void ovc_host_take_buffers(struct ovc_host *host)
 {
 	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		struct ovc_ring *ring = ovc_faulter_ring(host->faulters[i]);
+		struct ovc_ring *ring = host->fault_ring[i];
 
 		ovc_ring_use_buffers(ring);
 		if (!ovc_ring_has_buffers(ring))
@@ -544,15 +194,13 @@ static int start_threads(struct ovc_host *host, unsigned asked)
 		error = ovc_reclaim_create(host, threads, &host->reclaim);
 	if (!error)
 		error = ovc_share_create(host, threads, &host->share);
-	if (!error && !threads)
-		take_over(host);
 	return error;
 }
 
 static void note_features(struct ovc_host *host)
 {
 	const struct ovc_uffd_features *f = &host->uffd_features;
-	struct ovc_ring *ring = ovc_faulter_ring(host->faulters[0]);
+	struct ovc_ring *ring = host->fault_ring[0];
 	uint32_t bits = OVC_FEATURE_DIRECT_IO | OVC_FEATURE_TMPFILE;
 
 	bits &= ~host->without;
@@ -572,25 +220,6 @@ static void note_features(struct ovc_host *host)
 			ovc_log(host, OVC_LOG_DEBUG, "feature %s: %s",
 				ovc_feature_name(1u << i),
 				bits & 1u << i ? "used" : "not used");
-}
-
-static int make_epoll(struct ovc_host *host)
-{
-	/* Reclaim says how long it can wait; a timer keeps that promise. */
-	int timer = host->timer = ovc_timer_create();
-	int fds[] = { host->uffd,
-		      host->laid_uffd,
-		      host->fault_wake,
-		      host->reclaim_wake,
-		      ovc_faulter_ring_fd(host->faulters[0]),
-		      ovc_ring_fd(ovc_reclaim_ring(host->reclaim)),
-		      ovc_share_fd(host->share),
-		      timer };
-
-	if (timer < 0)
-		return timer;
-	host->epoll = ovc_poll_create(fds, sizeof(fds) / sizeof(fds[0]));
-	return host->epoll < 0 ? host->epoll : 0;
 }
 
 static int build(struct ovc_host *host, const struct ovc_host_options *o)
@@ -627,7 +256,7 @@ static int build(struct ovc_host *host, const struct ovc_host_options *o)
 	if (!error)
 		note_features(host);
 	if (!error && ovc_host_dispatched(host))
-		error = make_epoll(host);
+		error = ovc_dispatch_create(host);
 	if (error)
 		return ovc_fail(error, "host_create: %s", strerror(-error));
 	ovc_host_recount(host);
@@ -713,7 +342,7 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 		return ovc_fail(-ENOMEM, "host_create: out of memory");
 	host->uffd = host->laid_uffd = host->epoll = host->timer =
 		host->pagemap.fd = -1;
-	host->fault_wake = host->reclaim_wake = -1;
+	host->fault_wake = host->reclaim_wake = host->share_wake = -1;
 	ovc_cgroup_open(&host->cgroup);
 	atomic_store(&host->may, UINT64_MAX);
 	host->proc = (struct ovc_proc)OVC_PROC_NONE;
@@ -740,7 +369,7 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 void ovc_host_end(struct ovc_host *host)
 {
 	if (ovc_host_dispatched(host))
-		take_over(host);
+		ovc_dispatch_take_over(host);
 	ovc_control_lock(host);
 	atomic_store(&host->ending, true);
 	for (unsigned i = 0; i < host->end; i++)
@@ -801,45 +430,4 @@ int ovc_host_resize(struct ovc_host *host, uint64_t budget)
 	ovc_control_unlock(host);
 	ovc_kick_always(host);
 	return error;
-}
-
-/* Looks for equal pages when it is time to. Returns the shorter time to wait. */
-static int share_too(struct ovc_host *host, int wait)
-{
-	uint64_t now = ovc_now_ns();
-	int more;
-
-	if (ovc_notify_clear(ovc_share_fd(host->share)) ||
-	    now >= host->share_at) {
-		more = ovc_share_step(host->share);
-		host->share_at = more < 0 ? UINT64_MAX :
-					    now + (uint64_t)more * 1000000;
-	}
-	if (host->share_at == UINT64_MAX)
-		return wait;
-	more = (int)((host->share_at - now) / 1000000);
-	return wait < 0 || more < wait ? more : wait;
-}
-
-void ovc_host_step(struct ovc_host *host)
-{
-	bool late;
-	int wait = 0;
-
-	take_over(host);
-	ovc_notify_clear(host->fault_wake);
-	ovc_notify_clear(host->reclaim_wake);
-	ovc_notify_clear(host->timer);
-	atomic_store(&host->kicked, false);
-	while (step_faulter(host))
-		;
-	late = atomic_load(&host->late);
-	ovc_control_lock(host);
-	/* Another may have taken over already: it goes on. */
-	if (ovc_ring_is_mine(ovc_reclaim_ring(host->reclaim)))
-		wait = ovc_reclaim_step(host->reclaim);
-	ovc_control_unlock(host);
-	ovc_events_log(host);
-	wait = share_too(host, wait);
-	ovc_timer_set(host->timer, late && (wait < 0 || wait > 1) ? 1 : wait);
 }

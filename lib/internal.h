@@ -296,8 +296,9 @@ struct ovc_request {
 #define OVC_MAX_REQUESTS 256
 #define OVC_HOLDS	 32 /* of each fault thread */
 
-struct ovc_faulter; /* fault.c */
-struct ovc_reclaim; /* reclaim.c */
+struct ovc_probation; /* probation.h */
+struct ovc_faulter;   /* fault.c */
+struct ovc_reclaim;   /* reclaim.c */
 
 struct ovc_host {
 	const volatile char *here; /* 1; 0 in a child of fork() */
@@ -321,6 +322,8 @@ struct ovc_host {
 	uint64_t buffers;	  /* bytes */
 	_Atomic uint64_t evicted; /* pages so far: the clock's time */
 
+	/* What a caller that waits does of the threads' work; NULL: nothing. */
+	void (*take_steps)(struct ovc_host *host);
 	pthread_mutex_t control;
 	_Atomic int control_waiting;
 	_Atomic bool reclaim_waits; /* for control: share lets it go first */
@@ -343,6 +346,11 @@ struct ovc_host {
 
 	struct ovc_faulter *faulters[OVC_MAX_FAULTERS];
 	unsigned nr_faulters;
+	/* Of each: odd while in a step, in which it may look at regions; each
+	 * step differs. */
+	_Atomic uint64_t steps[OVC_MAX_FAULTERS];
+	struct ovc_ring *fault_ring[OVC_MAX_FAULTERS], *write_ring;
+	struct ovc_probation *probation[OVC_MAX_FAULTERS];
 	_Atomic bool solo; /* fault thread 0 serves alone: see fault.c */
 	struct ovc_reclaim *reclaim;
 	struct ovc_streams streams;
@@ -368,6 +376,7 @@ struct ovc_host {
 
 	int fault_wake;	  /* eventfd: prefetch waiting, or stop */
 	int reclaim_wake; /* eventfd */
+	int share_wake;	  /* eventfd; -1: there is none yet */
 	_Atomic bool kicked, stop;
 	_Atomic bool ending; /* being destroyed: nothing is reclaimed any more */
 	struct ovc_region *graves; /* see leave.c; with control */
@@ -419,86 +428,9 @@ static inline bool ovc_host_dispatched(const struct ovc_host *host)
 	return host->flags & OVC_HOST_DISPATCH;
 }
 
-/* Takes host->control from a caller, ahead of the reclaim thread's next step. */
-void ovc_control_lock(struct ovc_host *host);
-void ovc_control_unlock(struct ovc_host *host);
-
-/* The budget, or what the process's memory cgroup leaves, whichever is less: bytes. */
-static inline uint64_t ovc_host_budget(const struct ovc_host *host)
-{
-	uint64_t budget = atomic_load(&host->budget);
-	uint64_t may = atomic_load(&host->may);
-
-	return may < budget ? may : budget;
-}
-
-/* Looks at the memory cgroup, when it is time to. Returns in how many ms to look again,
- * -1 for never. Needs control. */
-int ovc_host_look_at_cgroup(struct ovc_host *host, uint64_t now);
-
-/* Pages that may be charged, from the budget and what we use ourselves. */
-void ovc_host_recount(struct ovc_host *host);
-uint64_t ovc_host_metadata(const struct ovc_host *host);
-
 /* Takes memory for the fault threads' I/O buffers, when it is first needed. Needs
  * control. */
 void ovc_host_take_buffers(struct ovc_host *host);
-
-/* Builds host->map anew; the old one is freed once no fault thread reads it.
- * Needs control. */
-int ovc_host_remap(struct ovc_host *host);
-
-/* Waits until no fault thread is in the step that it was in. */
-void ovc_host_quiesce(struct ovc_host *host);
-
-/* Takes a region out of the map where no new map could be made. Needs control. */
-void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region);
-
-/* The region that holds an address; NULL if none. Fault threads within a step,
- * others with control. */
-struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr);
-
-/* The region that has a page of that number; NULL if none. With control. */
-struct ovc_region *ovc_map_find_number(const struct ovc_map *map,
-				       uint64_t number);
-
-/* Charges nr pages against the budget and the VM's limit. */
-bool ovc_charge(struct ovc_vm *vm, uint64_t nr);
-void ovc_charge_force(struct ovc_vm *vm, uint64_t nr);
-void ovc_uncharge(struct ovc_host *host, uint64_t nr);
-
-/* Pages that are in use, without those that are only promised. */
-static inline uint64_t ovc_host_held(const struct ovc_host *host)
-{
-	uint64_t promised = atomic_load(&host->promised);
-	uint64_t used = atomic_load(&host->used);
-
-	return used > promised ? used - promised : 0;
-}
-
-/* Does it hold as much as it may, whatever the host has? */
-bool ovc_vm_at_limit(const struct ovc_vm *vm);
-
-/* Room above half of the reserve: may we bring in what nobody touched yet? */
-bool ovc_room_ahead(struct ovc_vm *vm, uint64_t nr);
-
-/* Has a fault of any VM found no memory? Needs control. */
-bool ovc_any_starved(const struct ovc_host *host);
-
-/* Wakes reclaim if memory is short. Any thread, no lock. */
-void ovc_kick(struct ovc_host *host);
-void ovc_kick_always(struct ovc_host *host);
-void ovc_wake_faulters(struct ovc_host *host);
-
-/* A caller that must wait for another thread does this between two looks; in
- * dispatch mode it does the other thread's work. */
-void ovc_host_pause(struct ovc_host *host, unsigned round);
-
-/* How long a caller waits for memory, or for a disk, without coming nearer to its end. */
-#define OVC_PATIENCE_NS 30000000000ull
-
-/* To be asked between two looks: have we waited for so long? *since is 0 at first. */
-bool ovc_waited_for(uint64_t *since, unsigned round, uint64_t ns);
 
 /* ---- vm.c ------------------------------------------------------------ */
 
@@ -546,22 +478,6 @@ static inline uint64_t ovc_page_gpa(const struct ovc_region *r, uint64_t idx)
 	return r->gpa == OVC_GPA_NONE ? OVC_GPA_NONE : r->gpa + idx * OVC_PAGE;
 }
 
-/* ---- probation: pages that came in cold, oldest first ----------------- */
-
-#define OVC_PROBATION 2048 /* of each fault thread; a power of two */
-
-/* One writer (a fault thread), one reader (reclaim). What does not fit is left
- * to the clock's hand. */
-struct ovc_probation {
-	_Atomic uint64_t head, tail;
-	struct {
-		struct ovc_region *region;
-		uint64_t idx;
-	} page[OVC_PROBATION];
-};
-
-struct ovc_probation *ovc_faulter_probation(struct ovc_faulter *f);
-
 /* ---- fault.c --------------------------------------------------------- */
 
 /* The n-th of nr; bound to a CPU where cpu is one. */
@@ -569,10 +485,6 @@ int ovc_faulter_create(struct ovc_host *host, unsigned n, bool thread,
 		       unsigned nr, int cpu, struct ovc_faulter **fp);
 void ovc_faulter_destroy(struct ovc_faulter **fp);
 bool ovc_faulter_step(struct ovc_faulter *f); /* true: did something */
-/* Odd while in a step, in which it may look at regions; each step differs. */
-uint64_t ovc_faulter_steps(const struct ovc_faulter *f);
-int ovc_faulter_ring_fd(const struct ovc_faulter *f);
-struct ovc_ring *ovc_faulter_ring(struct ovc_faulter *f);
 uint64_t ovc_faulter_buffer_pages(const struct ovc_host *host, unsigned nr);
 
 /* ---- reclaim.c, push.c -------------------------------------------------- */
@@ -580,7 +492,6 @@ uint64_t ovc_faulter_buffer_pages(const struct ovc_host *host, unsigned nr);
 int ovc_reclaim_create(struct ovc_host *host, bool thread,
 		       struct ovc_reclaim **rp);
 void ovc_reclaim_destroy(struct ovc_reclaim **rp);
-struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *r);
 
 /* Does what is to do now. Returns for how many milliseconds there is nothing more
  * unless somebody calls: 0 for at once, -1 for ever. Needs control. */

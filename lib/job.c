@@ -26,6 +26,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include "budget.h"
+#include "control.h"
 #include "reclaim.h"
 
 static void unlink_job(struct ovc_reclaim *rc, struct ovc_job *job)
@@ -104,7 +106,7 @@ static bool give_up(struct ovc_host *host, struct ovc_job *job)
 
 int ovc_job_run(struct ovc_host *host, struct ovc_job *job)
 {
-	struct ovc_ring *ring = ovc_reclaim_ring(host->reclaim);
+	struct ovc_ring *ring = host->write_ring;
 	bool late = false;
 
 	if (!job->patience)

@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "budget.h"
 #include "domain.h"
 #include "events.h"
 #include "memory/memory.h"

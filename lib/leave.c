@@ -26,11 +26,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "check.h"
+#include "control.h"
 #include "donate.h"
 #include "grave.h"
 #include "job.h"
 #include "lay.h"
+#include "map.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "promise.h"

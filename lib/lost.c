@@ -20,6 +20,7 @@
 
 #include <errno.h>
 
+#include "budget.h"
 #include "events.h"
 #include "memory/memory.h"
 

@@ -22,6 +22,7 @@
  */
 #include <string.h>
 
+#include "budget.h"
 #include "domain.h"
 #include "lay.h"
 #include "memory/memory.h"

@@ -27,6 +27,7 @@
 
 #include <errno.h>
 
+#include "budget.h"
 #include "untaken.h"
 
 #define GROWTH \

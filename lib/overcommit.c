@@ -7,11 +7,14 @@
 #include <string.h>
 
 #include "balloon.h"
+#include "budget.h"
+#include "control.h"
 #include "domain.h"
 #include "events.h"
 #include "govern.h"
 #include "host.h"
 #include "internal.h"
+#include "map.h"
 #include "range.h"
 #include "sample.h"
 #include "share.h"

@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "domain.h"
 #include "events.h"
 #include "frames.h"

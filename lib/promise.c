@@ -35,6 +35,7 @@
 
 #include <string.h>
 
+#include "budget.h"
 #include "lay.h"
 #include "memory/memory.h"
 

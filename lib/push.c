@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control.h"
 #include "disk.h"
 #include "job.h"
+#include "probation.h"
 #include "reclaim.h"
 #include "untaken.h"
 
@@ -205,20 +207,6 @@ int ovc_reclaim_range(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			r->vm->name, why);
 }
 
-static void forget_probation(const struct ovc_host *host,
-			     const struct ovc_region *region)
-{
-	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		struct ovc_probation *p =
-			ovc_faulter_probation(host->faulters[i]);
-		uint64_t head = atomic_load(&p->head);
-
-		for (uint64_t n = atomic_load(&p->tail); n < head; n++)
-			if (p->page[n % OVC_PROBATION].region == region)
-				p->page[n % OVC_PROBATION].region = NULL;
-	}
-}
-
 static void forget_segment(struct ovc_reclaim *rc, struct ovc_segment *seg,
 			   const struct ovc_region *region)
 {
@@ -244,7 +232,7 @@ bool ovc_reclaim_forget(struct ovc_reclaim *rc, struct ovc_region *region)
 	     seg && region->entries; seg = seg->newer)
 		if (seg->vm == region->vm)
 			forget_segment(rc, seg, region);
-	forget_probation(host, region);
+	ovc_probation_forget(host, region);
 	ovc_dedupe_flush(rc);
 	ovc_ring_submit(rc->ring);
 	return !region->entries && !atomic_load(&region->ios);

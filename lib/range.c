@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
+#include "control.h"
 #include "donate.h"
 #include "lay.h"
 #include "memory/memory.h"

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "domain.h"
 #include "blame.h"
 #include "disk.h"
@@ -189,8 +190,7 @@ static void look_at_rings(struct ovc_reclaim *rc)
 	if (!(atomic_load(&host->features) & OVC_FEATURE_IO_URING))
 		return;
 	for (unsigned i = 0; i < host->nr_faulters; i++)
-		fell_back |=
-			ovc_ring_fell_back(ovc_faulter_ring(host->faulters[i]));
+		fell_back |= ovc_ring_fell_back(host->fault_ring[i]);
 	if (!fell_back)
 		return;
 	atomic_fetch_and(&host->features, ~OVC_FEATURE_IO_URING);
@@ -246,11 +246,6 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 }
 
 /* ---- the thread -------------------------------------------------------- */
-
-struct ovc_ring *ovc_reclaim_ring(struct ovc_reclaim *rc)
-{
-	return rc->ring;
-}
 
 /* What is in flight ends where it was begun. */
 static void finish(struct ovc_reclaim *rc)
@@ -316,6 +311,7 @@ int ovc_reclaim_create(struct ovc_host *host, bool thread,
 	for (rc->nr_idle = 0; rc->nr_idle < OVC_DEPTH; rc->nr_idle++)
 		rc->idle[rc->nr_idle] = (uint8_t)rc->nr_idle;
 	error = ovc_ring_create(&o, &rc->ring);
+	host->write_ring = rc->ring;
 	if (!error && thread) {
 		error = ovc_thread_start(&rc->thread, "ovc-reclaim", run, rc);
 		rc->threaded = !error;

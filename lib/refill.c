@@ -16,6 +16,7 @@
  */
 #include "refill.h"
 
+#include "budget.h"
 #include "memory/memory.h"
 #include "pager.h"
 

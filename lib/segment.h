@@ -50,4 +50,10 @@ static inline uint64_t ovc_segment_first(const struct ovc_staging *s,
 	return (uint64_t)(seg - s->segments) * OVC_SEGMENT;
 }
 
+/* Bytes of memory that the entries take. */
+static inline size_t ovc_staging_metadata(const struct ovc_staging *s)
+{
+	return s->high * sizeof(struct ovc_entry);
+}
+
 #endif

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "budget.h"
 #include "disk.h"
 #include "domain.h"
 #include "events.h"

@@ -36,6 +36,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "budget.h"
 #include "domain.h"
 #include "lay.h"
 #include "memory/memory.h"
@@ -57,7 +58,7 @@ struct ovc_share {
 	struct ovc_host *host;
 	bool threaded;
 	pthread_t thread;
-	int wake, stop;		/* something to do; the end */
+	int stop; /* the end; something to do is host->share_wake */
 	_Atomic uint64_t steps; /* odd while hashing */
 	struct ovc_share_figures figures;
 
@@ -588,17 +589,6 @@ void ovc_share_quiesce(const struct ovc_host *host)
 		ovc_nap(0);
 }
 
-void ovc_share_kick(const struct ovc_host *host)
-{
-	if (host->share)
-		ovc_notify_post(host->share->wake);
-}
-
-int ovc_share_fd(const struct ovc_share *s)
-{
-	return s->wake;
-}
-
 const struct ovc_share_figures *ovc_share_figures(const struct ovc_share *s)
 {
 	return &s->figures;
@@ -609,6 +599,7 @@ const struct ovc_share_figures *ovc_share_figures(const struct ovc_share *s)
 static void *run(void *arg)
 {
 	struct ovc_share *s = arg;
+	const struct ovc_host *host = s->host;
 
 	while (!atomic_load(&s->host->stop)) {
 		int wait = ovc_share_step(s);
@@ -618,10 +609,10 @@ static void *run(void *arg)
 		/* A kick ends an idle wait, and no other: the budget of CPU
 		 * time holds for who changes it, too. */
 		if (wait < 0)
-			ovc_poll_first(&s->wake, 1, -1);
+			ovc_poll_first(&host->share_wake, 1, -1);
 		else
 			ovc_poll_first(&s->stop, 1, wait);
-		ovc_notify_clear(s->wake);
+		ovc_notify_clear(host->share_wake);
 	}
 	return NULL;
 }
@@ -638,11 +629,11 @@ int ovc_share_create(struct ovc_host *host, bool thread, struct ovc_share **sp)
 	s->seen.wall = ovc_now_ns();
 	s->seen.process = ovc_process_cpu_ns();
 	s->stop = -1;
-	s->wake = ovc_notify_create();
-	if (s->wake >= 0)
+	host->share_wake = ovc_notify_create();
+	if (host->share_wake >= 0)
 		s->stop = ovc_notify_create();
-	if (s->wake < 0 || s->stop < 0)
-		error = s->wake < 0 ? s->wake : s->stop;
+	if (host->share_wake < 0 || s->stop < 0)
+		error = host->share_wake < 0 ? host->share_wake : s->stop;
 	if (!error && thread) {
 		error = ovc_thread_start(&s->thread, "ovc-share", run, s);
 		s->threaded = !error;
@@ -657,15 +648,18 @@ int ovc_share_create(struct ovc_host *host, bool thread, struct ovc_share **sp)
 void ovc_share_destroy(struct ovc_share **sp)
 {
 	struct ovc_share *s = *sp;
+	struct ovc_host *host;
 
 	if (!s)
 		return;
+	host = s->host;
 	if (s->threaded) {
 		ovc_notify_post(s->stop);
-		ovc_notify_post(s->wake);
+		ovc_notify_post(host->share_wake);
 		pthread_join(s->thread, NULL);
 	}
-	ovc_fd_close(s->wake);
+	ovc_fd_close(host->share_wake);
+	host->share_wake = -1;
 	ovc_fd_close(s->stop);
 	ovc_meta_free(s);
 	*sp = NULL;

@@ -26,8 +26,6 @@ int ovc_share_step(struct ovc_share *s);
 void ovc_share_quiesce(const struct ovc_host *host);
 
 /* There may be something to do. */
-void ovc_share_kick(const struct ovc_host *host);
-int ovc_share_fd(const struct ovc_share *s);
 
 const struct ovc_share_figures *ovc_share_figures(const struct ovc_share *s);
 

@@ -16,12 +16,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "budget.h"
 #include "disk.h"
 #include "domain.h"
 #include "govern.h"
 #include "lay.h"
 #include "memory/memory.h"
 #include "pager.h"
+#include "probation.h"
 #include "reclaim.h"
 #include "store/shared.h"
 #include "untaken.h"
@@ -400,42 +402,6 @@ unsigned ovc_stage_shared(struct ovc_host *host, unsigned want, uint64_t now)
 
 /* ---- probation --------------------------------------------------------- */
 
-static uint64_t probation_waiting(const struct ovc_host *host)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		struct ovc_probation *p =
-			ovc_faulter_probation(host->faulters[i]);
-
-		n += atomic_load(&p->head) - atomic_load(&p->tail);
-	}
-	return n;
-}
-
-static bool probation_pop(struct ovc_reclaim *rc, struct ovc_region **r,
-			  uint64_t *idx)
-{
-	struct ovc_host *host = rc->host;
-
-	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		unsigned n = rc->probation_turn++ % host->nr_faulters;
-		struct ovc_probation *p =
-			ovc_faulter_probation(host->faulters[n]);
-		uint64_t tail =
-			atomic_load_explicit(&p->tail, memory_order_relaxed);
-
-		if (tail ==
-		    atomic_load_explicit(&p->head, memory_order_acquire))
-			continue;
-		*r = p->page[tail % OVC_PROBATION].region;
-		*idx = p->page[tail % OVC_PROBATION].idx;
-		atomic_store_explicit(&p->tail, tail + 1, memory_order_release);
-		return true;
-	}
-	return false;
-}
-
 static int by_index(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -472,13 +438,13 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 {
 	struct ovc_host *host = rc->host;
 	uint64_t stay = ovc_clock_probation_limit(atomic_load(&host->allowed));
-	uint64_t waiting = probation_waiting(host);
+	uint64_t waiting = ovc_probation_waiting(host);
 	uint64_t idx[OVC_CHUNK], one;
 	struct ovc_region *last = NULL, *r;
 	unsigned n = 0, got = 0;
 
 	while (waiting > stay && got + n < want && host->staging.nr_free &&
-	       probation_pop(rc, &r, &one)) {
+	       ovc_probation_pop(host, &rc->probation_turn, &r, &one)) {
 		waiting--;
 		if (!r || r->leaving || !ovc_vm_stageable(r->vm, now) ||
 		    !ovc_vm_not_guaranteed(r->vm))

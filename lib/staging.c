@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "budget.h"
 #include "meta.h"
 #include "reclaim.h"
 
@@ -112,11 +113,6 @@ void ovc_staging_destroy(struct ovc_host *host)
 	ovc_pages_release(s->window, s->cap * OVC_PAGE);
 	ovc_pages_release(s->entries, s->cap * sizeof(*s->entries));
 	ovc_meta_free(s->segments);
-}
-
-size_t ovc_staging_metadata(const struct ovc_staging *s)
-{
-	return s->high * sizeof(struct ovc_entry);
 }
 
 /* ---- places ------------------------------------------------------------------ */

@@ -21,9 +21,6 @@ struct ovc_vm;
 int ovc_staging_create(struct ovc_host *host, uint64_t places);
 void ovc_staging_destroy(struct ovc_host *host);
 
-/* Bytes of memory that the entries take. */
-size_t ovc_staging_metadata(const struct ovc_staging *s);
-
 /* Places that the VM's next pages can have. */
 uint64_t ovc_staging_room(const struct ovc_vm *vm);
 

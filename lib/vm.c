@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "balloon.h"
+#include "budget.h"
 #include "check.h"
+#include "control.h"
 #include "disk.h"
 #include "domain.h"
 #include "events.h"
@@ -21,6 +23,7 @@
 #include "host.h"
 #include "internal.h"
 #include "leave.h"
+#include "map.h"
 #include "meta.h"
 #include "sample.h"
 #include "share.h"
@@ -31,9 +34,8 @@
 static void set_files(struct ovc_host *host, unsigned index, int fd)
 {
 	for (unsigned i = 0; i < host->nr_faulters; i++)
-		ovc_ring_set_file(ovc_faulter_ring(host->faulters[i]), index,
-				  fd);
-	ovc_ring_set_file(ovc_reclaim_ring(host->reclaim), index, fd);
+		ovc_ring_set_file(host->fault_ring[i], index, fd);
+	ovc_ring_set_file(host->write_ring, index, fd);
 }
 
 /* ---- swap -------------------------------------------------------------------------- */

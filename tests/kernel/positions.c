@@ -11,7 +11,9 @@
  */
 #include <semaphore.h>
 
+#include "control.h"
 #include "internal.h"
+#include "map.h"
 #include "range.h"
 #include "reclaim.h"
 #include "support.h"

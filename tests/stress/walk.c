@@ -15,8 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "domain.h"
 #include "internal.h"
+#include "map.h"
 #include "memory/memory.h"
 #include "promise.h"
 #include "store/shared.h"

@@ -25,6 +25,7 @@
 #include "events.h"
 #include "govern.h"
 #include "reclaim.h"
+#include "track.h"
 #include "untaken.h"
 
 #define SECOND	  1000000000ull

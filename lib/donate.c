@@ -26,6 +26,7 @@
 #include "domain.h"
 #include "frames.h"
 #include "pager.h"
+#include "tables.h"
 
 #define RUNS 512 /* dropped at once */
 

@@ -154,18 +154,6 @@ static int make_buffers(struct ovc_host *host, unsigned nr)
 	return error;
 }
 
-void ovc_host_take_buffers(struct ovc_host *host)
-{
-	for (unsigned i = 0; i < host->nr_faulters; i++) {
-		struct ovc_ring *ring = host->fault_ring[i];
-
-		ovc_ring_use_buffers(ring);
-		if (!ovc_ring_has_buffers(ring))
-			atomic_fetch_and(&host->features,
-					 ~OVC_FEATURE_FIXED_BUFS);
-	}
-}
-
 static int start_threads(struct ovc_host *host, unsigned asked)
 {
 	bool threads = !ovc_host_dispatched(host);

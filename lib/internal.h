@@ -428,10 +428,6 @@ static inline bool ovc_host_dispatched(const struct ovc_host *host)
 	return host->flags & OVC_HOST_DISPATCH;
 }
 
-/* Takes memory for the fault threads' I/O buffers, when it is first needed. Needs
- * control. */
-void ovc_host_take_buffers(struct ovc_host *host);
-
 /* ---- vm.c ------------------------------------------------------------ */
 
 /* Takes a region out of its VM, and out of the map. Needs control. */
@@ -445,28 +441,6 @@ void ovc_vm_free(struct ovc_vm *vm);
 int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,
 		      struct ovc_region **regionp);
 void ovc_region_free(struct ovc_region *region);
-
-/* Begins to track: registers with userfaultfd, adopts what is resident. Needs
- * control. */
-int ovc_region_track(struct ovc_region *region);
-
-/* Bytes of a VM that are resident, tracked or not. Needs control. */
-uint64_t ovc_vm_resident(const struct ovc_vm *vm);
-
-/* Bytes resident of a region that is not tracked. */
-uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
-
-/* To be called before the word of a page changes from EMPTY, and before its marks are set:
- * counts the memory of the tables that this touches. */
-void ovc_region_touch(struct ovc_region *region, uint64_t idx);
-void ovc_region_mark(struct ovc_region *region, uint64_t idx);
-
-/* False where the whole page of words that has this one was never touched: all
- * of it is EMPTY. */
-static inline bool ovc_region_touched(const struct ovc_region *r, uint64_t idx)
-{
-	return atomic_load(&r->touched[idx / 512 / 64]) >> (idx / 512 % 64) & 1;
-}
 
 static inline char *ovc_page_addr(const struct ovc_region *r, uint64_t idx)
 {

@@ -10,7 +10,7 @@
  * really are.
  *
  * A guest's write to a SHARED page is the kernel's business and seen later
- * (ovc_lay_find_broken()); promise.c sees to it that there is memory for it.
+ * (ovc_broken_find()); promise.c sees to it that there is memory for it.
  *
  * What is laid stays laid: a guest's pages there are private copies, absent, or in
  * swap, as anywhere. New ordinary memory cannot take the place of an absent page,
@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broken.h"
 #include "budget.h"
 #include "domain.h"
 #include "events.h"
@@ -37,6 +38,7 @@
 #include "promise.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
+#include "tables.h"
 
 #define LEAST 4	 /* pages that are worth a mapping */
 #define LONG  32 /* that the last mappings are for */
@@ -132,45 +134,6 @@ bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 	return true;
 }
 
-/* ---- what became of them -------------------------------------------------------- */
-
-/* A page that was mapped from the store is the guest's own now, and charged. */
-static void broken(struct ovc_region *r, uint64_t page)
-{
-	struct ovc_vm *vm = r->vm;
-
-	atomic_fetch_sub(&vm->mapped, 1);
-	atomic_fetch_sub(&vm->shared, 1);
-	atomic_fetch_add(&vm->resident, 1);
-	OVC_COUNT(vm, broken, 1);
-	ovc_domain_unref(vm, page);
-}
-
-uint64_t ovc_lay_find_broken(struct ovc_region *r, uint64_t idx, uint64_t nr)
-{
-	uint8_t bits[512];
-	uint64_t found = 0;
-
-	for (uint64_t at = idx, n; at < idx + nr; at += n) {
-		n = idx + nr - at < 512 ? idx + nr - at : 512;
-		if (ovc_memory_look(r, at, n, bits))
-			continue;
-		for (uint64_t i = 0; i < n; i++) {
-			uint64_t w = atomic_load(&r->words[at + i]);
-
-			if (ovc_word_state(w) != OVC_SHARED ||
-			    !ovc_laid_is_private(bits[i]) ||
-			    ovc_page_try(&r->words[at + i], &w, OVC_EV_BROKE,
-					 0) != OVC_ACT_FREE)
-				continue;
-			ovc_charge_force(r->vm, 1);
-			broken(r, ovc_word_value(w));
-			found++;
-		}
-	}
-	return found;
-}
-
 /* ---- unmapping ------------------------------------------------------------------ */
 
 /* The guest gets the copy again that it had made. */
@@ -179,7 +142,7 @@ static void keep_private(struct ovc_region *r, uint64_t idx, uint64_t k,
 {
 	ovc_charge_force(r->vm, 1);
 	ovc_laid_give_back(r, idx, ovc_laid_taken(r->vm->host, k));
-	broken(r, page);
+	ovc_broken(r, page);
 	ovc_pager_end(r, idx, OVC_EV_KEPT, 0);
 }
 

@@ -14,11 +14,6 @@
 bool ovc_lay_run(struct ovc_region *r, uint64_t idx, uint64_t nr, uint64_t page,
 		 bool want);
 
-/* SHARED pages that guests have written get to be RESIDENT, and are charged. Returns
- * how many. Needs control: between the look and the word nobody may stage the page
- * and share it again. */
-uint64_t ovc_lay_find_broken(struct ovc_region *r, uint64_t idx, uint64_t nr);
-
 /* SHARED pages of a range are no more mapped: STORED, or RESIDENT where the guest had
  * written. A page that somebody has in hand stays. Needs control. */
 void ovc_lay_unmap(struct ovc_region *r, uint64_t idx, uint64_t nr);

@@ -42,6 +42,7 @@
 #include "room.h"
 #include "sample.h"
 #include "share.h"
+#include "tables.h"
 
 #define GROUP	 512   /* pages whose words are looked at together */
 #define PIECE	 65536 /* pages that are unregistered with one call */

@@ -76,13 +76,6 @@ static void note_unmapped(struct ovc_region *r, uint64_t idx)
 		;
 }
 
-bool ovc_is_unmapped(const struct ovc_region *r, uint64_t idx)
-{
-	return idx >= atomic_load(&r->unmapped_from) &&
-	       idx < atomic_load(&r->unmapped_to) &&
-	       ovc_word_state(atomic_load(&r->words[idx])) == OVC_POISONED;
-}
-
 /* It asked before its region was unregistered: the kernel serves it by itself now. */
 static void end_native(struct ovc_region *r, uint64_t idx)
 {

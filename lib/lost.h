@@ -28,7 +28,4 @@ void ovc_lost(struct ovc_region *r, uint64_t idx, int error);
  * address away there is nothing to touch. */
 void ovc_refused(struct ovc_region *r, uint64_t idx, int error);
 
-/* Was the page's address taken away? */
-bool ovc_is_unmapped(const struct ovc_region *r, uint64_t idx);
-
 #endif

@@ -28,6 +28,7 @@
 #include <errno.h>
 
 #include "budget.h"
+#include "track.h"
 #include "untaken.h"
 
 #define GROWTH \

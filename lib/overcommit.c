@@ -19,6 +19,7 @@
 #include "sample.h"
 #include "share.h"
 #include "store/shared.h"
+#include "track.h"
 #include "untaken.h"
 
 /* The first fields that any version of a struct had; those with fewer are wrong. */
@@ -28,20 +29,6 @@
 const char *ovc_version(void)
 {
 	return OVC_VERSION;
-}
-
-const char *ovc_feature_name(unsigned feature)
-{
-	static const char *const names[] = {
-		"move",	   "pagemap-scan", "wp-async",	 "poison",
-		"minor",   "batch-advise", "io-uring",	 "direct-io",
-		"tmpfile", "jemalloc",	   "fixed-bufs", "fixed-files",
-	};
-
-	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (feature == 1u << i)
-			return names[i];
-	return NULL;
 }
 
 /*

@@ -37,6 +37,7 @@
 #include "promise.h"
 #include "store/shared.h"
 #include "sys/fail.h"
+#include "tables.h"
 
 static bool is_hold(const struct ovc_host *host, uint64_t pos)
 {

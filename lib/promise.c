@@ -35,6 +35,7 @@
 
 #include <string.h>
 
+#include "broken.h"
 #include "budget.h"
 #include "lay.h"
 #include "memory/memory.h"
@@ -163,9 +164,9 @@ static void recall_some(struct ovc_region *r, uint64_t first, uint64_t nr,
 	end = end < r->nr ? end : r->nr;
 	/* Private pages are not to be protected: it would be a fault for nothing, and one
 	 * that the host swaps then looks like the marker of a page that is absent. */
-	ovc_lay_find_broken(r, idx, end - idx);
+	ovc_broken_find(r, idx, end - idx);
 	kept = !protect(r, idx, end - idx);
-	if (ovc_lay_find_broken(r, idx, end - idx))
+	if (ovc_broken_find(r, idx, end - idx))
 		unprotect_private(r, idx, end - idx);
 	for (uint64_t k = 0; k < nr; k++) {
 		if (kept)
@@ -286,7 +287,7 @@ int ovc_promise_watch(struct ovc_host *host, uint64_t now)
 			break;
 		nr = r->nr - piece * OVC_PIECE;
 		nr = nr < OVC_PIECE ? nr : OVC_PIECE;
-		ovc_lay_find_broken(r, piece * OVC_PIECE, nr);
+		ovc_broken_find(r, piece * OVC_PIECE, nr);
 	}
 	return WATCH_MS;
 }

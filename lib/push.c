@@ -14,6 +14,7 @@
 #include "job.h"
 #include "probation.h"
 #include "reclaim.h"
+#include "track.h"
 #include "untaken.h"
 
 /* A page that read-ahead holds back is out of memory already (its buffer is ours)

@@ -25,6 +25,7 @@
 #include "room.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
+#include "tables.h"
 
 #define RUN 16 /* pages read at once */
 

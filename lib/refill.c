@@ -19,6 +19,7 @@
 #include "budget.h"
 #include "memory/memory.h"
 #include "pager.h"
+#include "tables.h"
 
 #define AT_ONCE 128 /* pages of host->zeros */
 

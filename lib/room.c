@@ -11,6 +11,7 @@
  * fails) is waited for, and not for ever.
  */
 #include "room.h"
+#include "tables.h"
 
 uint64_t ovc_room_absent(const struct ovc_region *r)
 {

@@ -36,6 +36,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broken.h"
 #include "budget.h"
 #include "domain.h"
 #include "lay.h"
@@ -44,6 +45,8 @@
 #include "pager.h"
 #include "policy/pace.h"
 #include "store/shared.h"
+#include "tables.h"
+#include "track.h"
 
 #define CHUNK	   OVC_SHARE_CHUNK
 #define BURST_NS   2000000ull	  /* of work before a sleep */
@@ -348,7 +351,7 @@ static void look(struct ovc_share *s, struct ovc_region *r, uint64_t first,
 			set_mark(r, s->hashed.idx[i],
 				 OVC_MARK_SEEN | OVC_MARK_HASHED);
 	if (shared)
-		ovc_lay_find_broken(r, first, nr);
+		ovc_broken_find(r, first, nr);
 	ovc_lay_fold(r, first, nr);
 	s->pass_scanned += seen;
 	s->owed += changed * WRITE_NS;

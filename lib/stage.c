@@ -26,6 +26,7 @@
 #include "probation.h"
 #include "reclaim.h"
 #include "store/shared.h"
+#include "tables.h"
 #include "untaken.h"
 
 #define REST_NS 20000000ull /* of a region's hand */

@@ -31,6 +31,8 @@
 #include "policy/clock.h"
 #include "sys/memfd.h"
 #include "sys/machine.h"
+#include "tables.h"
+#include "track.h"
 
 #define BLOCK	      256 /* records, of 16 MiB each four */
 #define FIRST_MS      10

@@ -16,7 +16,7 @@
 
 /* Not through the mapping, where a page that is lost is a signal; but a seal against writing
  * leaves no other way. */
-static int write_cached(struct ovc_region *r, uint64_t idx, const void *src)
+int ovc_cached_write(struct ovc_region *r, uint64_t idx, const void *src)
 {
 	struct iovec iov = { (void *)(uintptr_t)src, OVC_PAGE };
 	int error = ovc_memfd_write(r->memfd, r->memfd_offset + idx * OVC_PAGE,
@@ -34,7 +34,7 @@ static int fill_cached(struct ovc_region *r, uint64_t idx, const char *src,
 		       bool wp)
 {
 	size_t bytes;
-	int error = write_cached(r, idx, src);
+	int error = ovc_cached_write(r, idx, src);
 
 	if (error)
 		return error;
@@ -88,34 +88,23 @@ int ovc_memory_fill(struct ovc_region *r, uint64_t idx, const void *src,
 	return error;
 }
 
-int ovc_memory_write_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
-			    const void *bytes)
-{
-	const struct ovc_memory *m = ovc_memory_of(r, idx);
-
-	if (m->frames_in_window)
-		return ovc_pages_copy(m->view(r, idx, pos), bytes, OVC_PAGE);
-	return write_cached(r, idx, bytes);
-}
-
-int ovc_memory_stage_bytes(struct ovc_region *r, uint64_t idx, uint64_t pos,
-			   const void *bytes)
-{
-	struct ovc_host *host = r->vm->host;
-	size_t done;
-
-	if (ovc_memory_of(r, idx)->frames_in_window &&
-	    host->staging.window_registered)
-		return ovc_uffd_copy(host->uffd,
-				     ovc_memory_of(r, idx)->view(r, idx, pos),
-				     bytes, OVC_PAGE, false, &done);
-	return ovc_memory_write_staged(r, idx, pos, bytes);
-}
-
 char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos)
 {
 	(void)idx;
 	return r->vm->host->staging.window + pos * OVC_PAGE;
+}
+
+int ovc_private_stage_bytes(struct ovc_region *r, uint64_t pos,
+			    const void *bytes)
+{
+	struct ovc_host *host = r->vm->host;
+	char *to = host->staging.window + pos * OVC_PAGE;
+	size_t done;
+
+	if (host->staging.window_registered)
+		return ovc_uffd_copy(host->uffd, to, bytes, OVC_PAGE, false,
+				     &done);
+	return ovc_pages_copy(to, bytes, OVC_PAGE);
 }
 
 int ovc_private_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
@@ -159,47 +148,6 @@ int ovc_memory_poison(struct ovc_region *r, uint64_t idx)
 		ovc_memory_wake(r, idx, 1);
 	}
 	return error;
-}
-
-void ovc_memory_mend(struct ovc_region *r, uint64_t idx)
-{
-	struct ovc_host *host = r->vm->host;
-	char *addr = ovc_page_addr(r, idx);
-	void *fresh = NULL;
-	int error;
-
-	if (ovc_is_unmapped(r, idx))
-		return;
-	if (host->uffd_features.poison) {
-		/* To punch a memfd would not take the marker away. */
-		ovc_pages_dontneed(addr, OVC_PAGE);
-		return;
-	}
-	if (ovc_is_laid(r, idx)) {
-		ovc_laid_clear(r, idx, 1);
-		return;
-	}
-	if (r->memfd >= 0)
-		error = ovc_memfd_remap(r->memfd,
-					r->memfd_offset + idx * OVC_PAGE, addr,
-					OVC_PAGE);
-	else
-		error = ovc_pages_make(OVC_PAGE, ovc_advice_of(r, idx), &fresh);
-	if (!error && r->memfd >= 0)
-		ovc_advice_apply(r, idx, 1, OVC_MAP_ALL);
-	else if (!error)
-		error = ovc_pages_move_over(fresh, addr, OVC_PAGE);
-	if (error && fresh)
-		ovc_pages_release(fresh, OVC_PAGE);
-	if (!error)
-		error = ovc_uffd_register(host->uffd, addr, OVC_PAGE,
-					  r->memfd >= 0,
-					  host->uffd_features.wp_async);
-	if (error)
-		ovc_log(host, OVC_LOG_ERROR,
-			"%s: a poisoned page that was discarded stays "
-			"inaccessible (error %d)",
-			r->vm->name, -error);
 }
 
 void ovc_memory_ask_clean(struct ovc_region *r, struct ovc_taken *t, size_t nr,
@@ -276,36 +224,4 @@ int ovc_private_read(struct ovc_region *r, uint64_t idx, void *page,
 		return ovc_pages_copy(page, ovc_page_addr(r, idx), OVC_PAGE);
 	memset(page, 0, OVC_PAGE);
 	return 0;
-}
-
-int ovc_memory_read_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
-			   void *page)
-{
-	const struct ovc_memory *m = ovc_memory_of(r, idx);
-	bool written;
-
-	if (m->frames_in_window)
-		return ovc_pages_copy(page, m->view(r, idx, pos), OVC_PAGE);
-	return m->read(r, idx, page, &written);
-}
-
-/* ---- staging ------------------------------------------------------------ */
-
-static size_t same_kind(const struct ovc_region *r, const struct ovc_taken *t,
-			size_t nr)
-{
-	bool laid = ovc_is_laid(r, t->idx);
-	size_t n = 1;
-
-	while (n < nr && ovc_is_laid(r, t[n].idx) == laid)
-		n++;
-	return n;
-}
-
-void ovc_memory_stage(struct ovc_region *r, struct ovc_taken *t, size_t nr)
-{
-	for (size_t i = 0, n; i < nr; i += n) {
-		n = same_kind(r, t + i, nr - i);
-		ovc_memory_of(r, t[i].idx)->stage(r, t + i, n);
-	}
 }

@@ -208,8 +208,8 @@ static void stage_run(struct ovc_region *r, struct ovc_taken *t, size_t nr)
 	for (int k = 0; k < got; k++) {
 		t[k].error =
 			ovc_pages_there(bits[k]) ?
-				ovc_memory_stage_bytes(
-					r, t[k].idx, t[k].pos,
+				ovc_private_stage_bytes(
+					r, t[k].pos,
 					ovc_laid_taken(host, (unsigned)k)) :
 				-ENOENT;
 		if (t[k].error && t[k].error != -ENOENT)

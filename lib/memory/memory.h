@@ -92,6 +92,14 @@ static inline bool ovc_tells_written(const struct ovc_region *r, uint64_t idx)
 	return r->vm->host->uffd_features.wp_async && !ovc_is_laid(r, idx);
 }
 
+/* Was the page's address taken away? See lost.c. */
+static inline bool ovc_is_unmapped(const struct ovc_region *r, uint64_t idx)
+{
+	return idx >= atomic_load(&r->unmapped_from) &&
+	       idx < atomic_load(&r->unmapped_to) &&
+	       ovc_word_state(atomic_load(&r->words[idx])) == OVC_POISONED;
+}
+
 /* The userfaultfd that the page's mapping is registered with. */
 static inline int ovc_memory_uffd(const struct ovc_region *r, uint64_t idx)
 {
@@ -158,6 +166,9 @@ static inline bool ovc_laid_is_private(uint8_t bits)
 int ovc_private_read(struct ovc_region *r, uint64_t idx, void *page,
 		     bool *written);
 
+/* Writes a page of the memfd's. */
+int ovc_cached_write(struct ovc_region *r, uint64_t idx, const void *src);
+
 /* Overwrites a staged page; [fault]. An error means that it cannot be put back. */
 int ovc_memory_write_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 			    const void *bytes);
@@ -206,6 +217,8 @@ char *ovc_private_view(struct ovc_region *r, uint64_t idx, uint64_t pos);
 int ovc_private_put_back(struct ovc_region *r, uint64_t idx, uint64_t pos,
 			 bool wp);
 int ovc_private_drop(struct ovc_region *r, uint64_t idx, uint64_t nr);
+int ovc_private_stage_bytes(struct ovc_region *r, uint64_t pos,
+			    const void *bytes);
 int ovc_private_discard(struct ovc_region *r, uint64_t idx, uint64_t nr);
 
 /* Gives a page that is being staged its bytes, from elsewhere than the guest: a frame in

@@ -23,7 +23,6 @@
 
 #include "budget.h"
 #include "events.h"
-#include "govern.h"
 #include "reclaim.h"
 #include "track.h"
 #include "untaken.h"

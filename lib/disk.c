@@ -38,7 +38,6 @@
 #include <errno.h>
 
 #include "budget.h"
-#include "govern.h"
 #include "meta.h"
 #include "reclaim.h"
 

@@ -9,7 +9,6 @@
  */
 #include "dispatch.h"
 
-#include "budget.h"
 #include "control.h"
 #include "events.h"
 #include "host.h"

@@ -20,6 +20,7 @@
 
 #include "control.h"
 #include "disk.h"
+#include "members.h"
 #include "meta.h"
 #include "staging.h"
 

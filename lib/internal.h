@@ -428,14 +428,6 @@ static inline bool ovc_host_dispatched(const struct ovc_host *host)
 	return host->flags & OVC_HOST_DISPATCH;
 }
 
-/* ---- vm.c ------------------------------------------------------------ */
-
-/* Takes a region out of its VM, and out of the map. Needs control. */
-void ovc_vm_take_out(struct ovc_region *region);
-
-/* Nothing names the VM any more, and no I/O of its file is under way. Needs control. */
-void ovc_vm_free(struct ovc_vm *vm);
-
 /* ---- region.c -------------------------------------------------------- */
 
 int ovc_region_create(struct ovc_vm *vm, const struct ovc_region_options *o,

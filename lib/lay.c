@@ -31,12 +31,10 @@
 
 #include "broken.h"
 #include "budget.h"
-#include "domain.h"
 #include "events.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "promise.h"
-#include "store/shared.h"
 #include "sys/memfd.h"
 #include "tables.h"
 

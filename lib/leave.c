@@ -34,6 +34,7 @@
 #include "job.h"
 #include "lay.h"
 #include "map.h"
+#include "members.h"
 #include "memory/memory.h"
 #include "pager.h"
 #include "promise.h"

@@ -24,13 +24,12 @@
 
 #include "budget.h"
 #include "domain.h"
-#include "lay.h"
 #include "memory/memory.h"
-#include "meta.h"
 #include "pager.h"
 #include "promise.h"
 #include "reclaim.h"
 #include "share.h"
+#include "staging.h"
 #include "store/shared.h"
 
 #define BATCH OVC_SHARE_CHUNK /* pairs at once */
@@ -432,8 +431,8 @@ static void run(struct batch *b)
 		compare_pair(b, &b->pair[i]);
 	store_new(b);
 	settle_pairs(b);
-	ovc_staging_advance(b->host->reclaim, false);
-	ovc_staging_collect(b->host->reclaim);
+	ovc_staging_advance(b->host);
+	ovc_staging_collect(b->host);
 	b->nr = 0;
 }
 

@@ -30,7 +30,6 @@
 
 #include "budget.h"
 #include "domain.h"
-#include "events.h"
 #include "frames.h"
 #include "lost.h"
 #include "memory/memory.h"

@@ -37,7 +37,6 @@
 
 #include "broken.h"
 #include "budget.h"
-#include "lay.h"
 #include "memory/memory.h"
 
 #define BUSY	  ((uint32_t)1 << 24)

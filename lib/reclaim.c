@@ -34,10 +34,9 @@
 #include "lost.h"
 #include "meta.h"
 #include "memory/memory.h"
-#include "pager.h"
 #include "promise.h"
 #include "reclaim.h"
-#include "share.h"
+#include "staging.h"
 #include "store/shared.h"
 
 static void wake_starved(struct ovc_host *host)
@@ -214,8 +213,9 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_disk_look(rc, now);
 	look_at_rings(rc);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));
-	ovc_staging_advance(rc, true);
-	ovc_staging_collect(rc);
+	ovc_settle_tails(rc);
+	ovc_staging_advance(rc->host);
+	ovc_staging_collect(rc->host);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
 		ovc_promise_make_room(host);
@@ -228,7 +228,8 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 		need = 0;
 	}
 	ovc_ring_submit(rc->ring);
-	ovc_staging_advance(rc, true);
+	ovc_settle_tails(rc);
+	ovc_staging_advance(rc->host);
 	if (host->graves || host->vm_graves)
 		ovc_graves_look(host);
 	wake_starved(host);

@@ -112,19 +112,6 @@ unsigned ovc_stage_probation(struct ovc_reclaim *rc, unsigned want,
 
 /* ---- settle.c ------------------------------------------------------------- */
 
-/* Does a page word name a ring position? */
-bool ovc_entry_named(uint64_t w, uint64_t pos);
-
-/* It names no page any more. */
-static inline void ovc_entry_clear(struct ovc_entry *e)
-{
-	e->region->entries--;
-	e->region = NULL;
-}
-
-/* Nobody names the entry any more: its slot, if it still has one, is free. */
-void ovc_entry_finish(struct ovc_entry *e);
-
 /*
  * From WRITING or DOOMED at pos to its new home: at once, or with the next
  * ovc_settle_drops(). False: it was put back meanwhile.
@@ -149,6 +136,13 @@ void ovc_settle_put_back(struct ovc_reclaim *rc, struct ovc_entry *e,
 void ovc_settle_write(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
 		      uint64_t sum);
 
+/* Writes what was put together. */
+void ovc_write_batch(struct ovc_reclaim *rc);
+
+/* Writing nr pages failed: the VM's swap rests for a while, and the VMM is told. */
+void ovc_write_failed(struct ovc_vm *vm, int error, const struct ovc_region *r,
+		      uint64_t idx, uint64_t nr);
+
 /* Is a page all zero? */
 bool ovc_is_zero(const char *page);
 void ovc_settle_drops(struct ovc_reclaim *rc);
@@ -165,6 +159,9 @@ void ovc_settle(struct ovc_reclaim *rc, uint64_t want);
 void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		   uint64_t want);
 void ovc_settle_room(struct ovc_reclaim *rc, const struct ovc_vm *vm);
+
+/* What keeps tails from passing, though it was settled once. */
+void ovc_settle_tails(struct ovc_reclaim *rc);
 
 /* Finishes writes that are done. Returns how many. */
 unsigned ovc_settle_reap(struct ovc_reclaim *rc);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "budget.h"
 #include "check.h"
 #include "frames.h"
 #include "internal.h"
@@ -18,7 +17,6 @@
 #include "meta.h"
 #include "policy/hints.h"
 #include "promise.h"
-#include "share.h"
 #include "sys/memfd.h"
 #include "tables.h"
 #include "untaken.h"

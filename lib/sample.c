@@ -20,6 +20,7 @@
 #include "pager.h"
 #include "policy/working_set.h"
 #include "reclaim.h"
+#include "staging.h"
 #include "tables.h"
 
 #define TRIES 32 /* random pages that are looked at for one that is there */

@@ -19,8 +19,8 @@
 #include <string.h>
 
 #include "memory/memory.h"
-#include "pager.h"
 #include "reclaim.h"
+#include "staging.h"
 
 static void ask_window(struct ovc_reclaim *rc, uint64_t pos)
 {

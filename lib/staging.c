@@ -29,7 +29,8 @@
 
 #include "budget.h"
 #include "meta.h"
-#include "reclaim.h"
+#include "memory/memory.h"
+#include "pager.h"
 
 #define KEEP	     4096 /* entries whose memory an empty queue keeps */
 #define COLLECT_FROM 256  /* left-over frames that are worth a collection */
@@ -185,6 +186,48 @@ void ovc_staging_push(struct ovc_vm *vm)
 	vm->staging->head++;
 }
 
+/* ---- entries ------------------------------------------------------------------ */
+
+/* A slot that the entry still has is of no more use. */
+void ovc_entry_free_slot(struct ovc_entry *e)
+{
+	uint64_t slot = atomic_exchange(&e->slot, OVC_NO_SLOT);
+
+	if (slot != OVC_NO_SLOT)
+		ovc_swap_free(e->region->vm->swap, slot);
+}
+
+bool ovc_entry_named(uint64_t w, uint64_t pos)
+{
+	enum ovc_state s = ovc_word_state(w);
+
+	return ovc_word_value(w) == pos &&
+	       (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED ||
+		s == OVC_FILLING || s == OVC_DROPPING);
+}
+
+/* A memfd's page that was put back while we looked at it, and then thrown away, came to
+ * life again by our look: a page of zeros that nobody is charged for. */
+static void drop_looked_at(struct ovc_region *r, uint64_t idx)
+{
+	uint64_t w = atomic_load(&r->words[idx]);
+
+	if (!r->view || ovc_is_laid(r, idx) || ovc_word_state(w) != OVC_EMPTY ||
+	    ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) != OVC_ACT_ZERO)
+		return;
+	r->memory->drop(r, idx, 1);
+	ovc_pager_end(r, idx, OVC_EV_UNFILLED, 0);
+}
+
+/* Nobody names the entry any more: its slot, if it still has one, is free. */
+void ovc_entry_finish(struct ovc_entry *e)
+{
+	ovc_entry_free_slot(e);
+	if (!e->frame && !e->settled && !atomic_load(&e->region->gone))
+		drop_looked_at(e->region, e->idx);
+	ovc_entry_clear(e);
+}
+
 /* ---- the window ------------------------------------------------------------------ */
 
 /* Empties a part of the window, so that pages can move there. */
@@ -270,23 +313,15 @@ static bool is_named(const struct ovc_entry *e, uint64_t pos)
 }
 
 /* Is the place done, but for its frame? */
-static bool pass_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos,
-		     bool settle)
+static bool pass_one(struct ovc_entry *e, uint64_t pos)
 {
 	if (e->busy)
 		return false;
 	if (!e->region)
 		return true;
-	/* What was refused by the guest's kernel is staged again, behind `next`:
-	 * take it here. */
-	if (settle) {
-		ovc_settle_one(rc, e, pos);
-		ovc_settle_flush(rc);
-	}
-	if (e->busy || (e->region && is_named(e, pos)))
+	if (is_named(e, pos))
 		return false;
-	if (e->region)
-		ovc_entry_finish(e);
+	ovc_entry_finish(e);
 	return true;
 }
 
@@ -304,10 +339,10 @@ static void skip_done(const struct ovc_staging *s, struct ovc_segment *seg)
 	}
 }
 
-static void pass(struct ovc_reclaim *rc, struct ovc_segment *seg, bool settle,
+static void pass(struct ovc_host *host, struct ovc_segment *seg,
 		 struct freed *f)
 {
-	struct ovc_staging *s = &rc->host->staging;
+	struct ovc_staging *s = &host->staging;
 	uint64_t first = ovc_segment_first(s, seg), from = seg->tail;
 	uint64_t frames = 0;
 
@@ -315,7 +350,7 @@ static void pass(struct ovc_reclaim *rc, struct ovc_segment *seg, bool settle,
 	while (seg->tail < seg->next) {
 		struct ovc_entry *e = &s->entries[first + seg->tail];
 
-		if (!pass_one(rc, e, first + seg->tail, settle))
+		if (!pass_one(e, first + seg->tail))
 			break;
 		frames += e->frame;
 		f->left += e->frame && !e->settled;
@@ -324,7 +359,7 @@ static void pass(struct ovc_reclaim *rc, struct ovc_segment *seg, bool settle,
 	}
 	f->frames += frames;
 	if (frames)
-		add_stretch(rc->host, f, first + from, seg->tail - from);
+		add_stretch(host, f, first + from, seg->tail - from);
 }
 
 static void close_empty(struct ovc_staging *s)
@@ -336,17 +371,17 @@ static void close_empty(struct ovc_staging *s)
 	}
 }
 
-void ovc_staging_advance(struct ovc_reclaim *rc, bool settle)
+void ovc_staging_advance(struct ovc_host *host)
 {
-	struct ovc_staging *s = &rc->host->staging;
+	struct ovc_staging *s = &host->staging;
 	struct freed f = { .nr = 0 };
 
 	for (struct ovc_segment *seg = s->oldest; seg; seg = seg->newer) {
-		pass(rc, seg, settle, &f);
+		pass(host, seg, &f);
 		if (f.nr == STRETCHES)
-			free_stretches(rc->host, &f);
+			free_stretches(host, &f);
 	}
-	free_stretches(rc->host, &f);
+	free_stretches(host, &f);
 	close_empty(s);
 }
 
@@ -358,7 +393,7 @@ void ovc_staging_leave(struct ovc_vm *vm)
 	for (struct ovc_segment *seg = s->oldest; seg; seg = seg->newer) {
 		if (seg->vm != vm)
 			continue;
-		pass(vm->host->reclaim, seg, false, &f);
+		pass(vm->host, seg, &f);
 		if (seg->tail != seg->head)
 			ovc_bug("a VM goes, of which pages are staged",
 				ovc_segment_first(s, seg) + seg->tail);
@@ -400,9 +435,8 @@ static size_t find_leftover(struct ovc_staging *s,
 	return n;
 }
 
-void ovc_staging_collect(struct ovc_reclaim *rc)
+void ovc_staging_collect(struct ovc_host *host)
 {
-	struct ovc_host *host = rc->host;
 	struct ovc_staging *s = &host->staging;
 	struct iovec iov[512];
 	size_t n = 0;

@@ -10,11 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "segment.h"
-
-struct ovc_host;
-struct ovc_reclaim;
-struct ovc_vm;
+#include "internal.h"
 
 /* Takes address space for so many places, or as many as the kernel's way of moving pages
  * allows; 0 or -errno. Undone by _destroy(), also where it failed. */
@@ -28,15 +24,30 @@ uint64_t ovc_staging_room(const struct ovc_vm *vm);
 uint64_t ovc_staging_next(struct ovc_vm *vm);
 void ovc_staging_push(struct ovc_vm *vm);
 
-/* Lets tails pass what is done, and frees the frames behind them. `settle`: what it meets
- * that is staged again is settled, for which one has to own the ring of writes. */
-void ovc_staging_advance(struct ovc_reclaim *rc, bool settle);
+/* Lets tails pass what is done, and frees the frames behind them. */
+void ovc_staging_advance(struct ovc_host *host);
 
 /* Frees frames whose page was put back, when they are many. */
-void ovc_staging_collect(struct ovc_reclaim *rc);
+void ovc_staging_collect(struct ovc_host *host);
 
 /* A VM goes, of whose regions no entry is left. */
 void ovc_staging_leave(struct ovc_vm *vm);
+
+/* A slot that the entry still has is of no more use. */
+void ovc_entry_free_slot(struct ovc_entry *e);
+
+/* Does a page word name a ring position? */
+bool ovc_entry_named(uint64_t w, uint64_t pos);
+
+/* It names no page any more. */
+static inline void ovc_entry_clear(struct ovc_entry *e)
+{
+	e->region->entries--;
+	e->region = NULL;
+}
+
+/* Nobody names the entry any more: its slot, if it still has one, is free. */
+void ovc_entry_finish(struct ovc_entry *e);
 
 /* Undoes what mlockall() did to the window. */
 void ovc_staging_unlock(struct ovc_host *host);

@@ -5,13 +5,11 @@
  * already (EEXIST) means that somebody was faster, which the page words rule out, so
  * that it is an error here, but for a memfd: see fill_cached().
  */
-#include "memory/advice.h"
 #include "memory/memory.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "lost.h"
 #include "sys/memfd.h"
 
 /* Not through the mapping, where a page that is lost is a signal; but a seal against writing

@@ -16,6 +16,7 @@
 #include "map.h"
 #include "range.h"
 #include "reclaim.h"
+#include "staging.h"
 #include "support.h"
 #include "sys/fail.h"
 
@@ -124,8 +125,9 @@ static void settle_all(struct ovc_host *host)
 	for (unsigned i = 0; i < 100 && host->staging.oldest; i++) {
 		ovc_settle(host->reclaim, 1000);
 		/* Nothing is written: what is staged is clean. */
-		ovc_staging_advance(host->reclaim, true);
-		ovc_staging_collect(host->reclaim);
+		ovc_settle_tails(host->reclaim);
+		ovc_staging_advance(host);
+		ovc_staging_collect(host);
 		usleep(1000);
 	}
 }

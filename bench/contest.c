@@ -54,17 +54,6 @@ void contest_kill(bool wait)
 		waitpid(pid, NULL, 0);
 }
 
-int fail(struct trial *trial, enum verdict verdict, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(trial->out->why, sizeof(trial->out->why), format, args);
-	va_end(args);
-	trial->out->verdict = verdict;
-	return -1;
-}
-
 void remark(struct trial *trial, const char *format, ...)
 {
 	va_list args;

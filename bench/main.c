@@ -67,8 +67,6 @@ static const struct {
 
 #define NR_CASES (sizeof(cases) / sizeof(cases[0]))
 
-volatile int interrupted;
-
 static const char usage[] =
 	"usage: ovc-bench [CASE...] [OPTION...]\n"
 	"\n"
@@ -95,19 +93,6 @@ static const char usage[] =
 	"All cases take about an hour, a third of it share-converge,\n"
 	"and, in the swap directory, six times --size. The machine is left as\n"
 	"it was found.\n";
-
-void say(const char *format, ...)
-{
-	va_list args;
-
-	fflush(stdout);
-	fprintf(stderr,
-		isatty(STDERR_FILENO) ? "\r\033[Kovc-bench: " : "ovc-bench: ");
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
 
 /* ---- Leaving the machine as it was ------------------------------------ */
 
@@ -278,13 +263,6 @@ static int parse_options(int argc, char **argv, struct options *options)
 		if (parse_one(option, options, &dir))
 			return -EINVAL;
 	return parse_dir(dir, &options->swap_dir);
-}
-
-size_t case_bytes(const struct options *options, size_t otherwise)
-{
-	size_t bytes = options->bytes ? options->bytes : otherwise;
-
-	return bytes & -(4 * MIB);
 }
 
 /* Four times what a case is told to have must be there; the case that has more

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "meta.h"
+#include "core/meta.h"
 
 struct ovc_advice {
 	size_t nr;

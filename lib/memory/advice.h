@@ -7,7 +7,7 @@
 #ifndef OVC_ADVICE_H
 #define OVC_ADVICE_H
 
-#include "internal.h"
+#include "core/internal.h"
 
 /* Begins with what the region's mappings are; r->map_flags says it where they are all
  * alike. -ENOMEM, or what reading /proc gave. */

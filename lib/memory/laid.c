@@ -28,7 +28,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "events.h"
+#include "core/events.h"
 #include "memory/advice.h"
 #include "memory/memory.h"
 #include "store/shared.h"

@@ -10,7 +10,7 @@
 #ifndef OVC_MEMORY_H
 #define OVC_MEMORY_H
 
-#include "internal.h"
+#include "core/internal.h"
 
 /* One page on its way out; pos is its ring position. */
 struct ovc_taken {

@@ -17,7 +17,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "meta.h"
+#include "core/meta.h"
 #include "sys/thread.h"
 
 #define RUNS	 256 /* a power of two */

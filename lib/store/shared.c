@@ -16,8 +16,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "meta.h"
-#include "page.h"
+#include "core/meta.h"
+#include "core/page.h"
 #include "store/slots.h"
 #include "sys/memfd.h"
 #include "sys/pages.h"

@@ -22,8 +22,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "meta.h"
-#include "page.h"
+#include "core/meta.h"
+#include "core/page.h"
 #include "store/giver.h"
 #include "store/mark.h"
 #include "store/slots.h"

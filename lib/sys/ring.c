@@ -32,8 +32,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "meta.h"
-#include "page.h"
+#include "core/meta.h"
+#include "core/page.h"
 #include "sys/fail.h"
 #include "sys/pages.h"
 #include "sys/standin.h"

@@ -31,7 +31,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "meta.h"
+#include "core/meta.h"
 #include "sys/fail.h"
 #include "sys/thread.h"
 

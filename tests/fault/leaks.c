@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "meta.h"
+#include "core/meta.h"
 
 static unsigned count_entries(const char *path)
 {

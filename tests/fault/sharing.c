@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "control.h"
-#include "internal.h"
+#include "core/control.h"
+#include "core/internal.h"
 #include "run.h"
 
 #define AWAIT 40 /* seconds; a mapping is tried again after some */

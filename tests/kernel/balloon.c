@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "balloon.h"
+#include "balloon/balloon.h"
 #include "sharing.h"
 #include "sys/fail.h"
 

@@ -11,12 +11,12 @@
  */
 #include <semaphore.h>
 
-#include "control.h"
-#include "internal.h"
-#include "map.h"
-#include "range.h"
-#include "reclaim.h"
-#include "staging.h"
+#include "core/control.h"
+#include "core/internal.h"
+#include "core/map.h"
+#include "in/range.h"
+#include "out/reclaim.h"
+#include "out/staging.h"
 #include "support.h"
 #include "sys/fail.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lib/range.c does: discard, read, and pin with what the device then
+ * What lib/in/range.c does: discard, read, and pin with what the device then
  * writes.
  */
 #include "actors.h"

@@ -2,7 +2,7 @@
 /*
  * An explicit-state model of what happens to one page.
  *
- * The page word and its table are the library's own (lib/page.c). Around them
+ * The page word and its table are the library's own (lib/memory/page.c). Around them
  * is modelled, in steps between which anybody else may act:
  *
  *   kernel.c    the guest's page table, the page cache, userfaultfd, and
@@ -12,8 +12,8 @@
  *   ring.c      the positions of the staging ring, and the place of a page that is
  *               held back: another VM, with a swap file of its own, has a page that
  *               uses them in turn
- *   actors.c    whose turn it is; touch.c (lib/pager.c), reclaim.c, share.c
- *               (lib/merge.c, lib/lay.c), calls.c (lib/range.c): which steps
+ *   actors.c    whose turn it is; touch.c (lib/in/pager.c), reclaim.c, share.c
+ *               (lib/share/merge.c, lib/share/lay.c), calls.c (lib/in/range.c): which steps
  *               threads take, as lib/ does it
  *   search.c    all interleavings of these, breadth first; what must hold in
  *               each; and the story of how one came to pass where it does not
@@ -30,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "page.h"
+#include "core/page.h"
 
 #define NR_GUESTS 2
 #define NR_POS	  2	 /* of the staging ring */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lib/reclaim.c does: stage, classify, settle, and what a write that is
+ * What lib/out/reclaim.c does: stage, classify, settle, and what a write that is
  * done leads to. One thread, which does one thing at a time.
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Places that pages of all VMs use in turn: positions of the staging ring, and the one
- * place of a page that read-ahead holds back (lib/pager.c), which is fault thread 0's.
+ * place of a page that read-ahead holds back (lib/in/pager.c), which is fault thread 0's.
  *
  * The neighbour is a page of another VM, with a swap file of its own that has one slot:
  * number 0, like one of ours. It is with its guest, staged or held back, or away, and

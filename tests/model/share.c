@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lib/merge.c and lib/lay.c do: merge a staged page with the store's, map the
+ * What lib/share/merge.c and lib/share/lay.c do: merge a staged page with the store's, map the
  * store's page where the guest had its own, notice what the guest wrote of it, take
  * it away again. All of it is done with host->control, like the rest of reclaim; a
  * pin unmaps, too, and takes the lock for that.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lib/pager.c does: a touch, from the look at the page's word to the end
+ * What lib/in/pager.c does: a touch, from the look at the page's word to the end
  * of whatever it takes to make the page present. Fault threads take these
  * steps, callers that need the page, and reclaim on behalf of who came while
  * it staged.

@@ -15,12 +15,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "control.h"
-#include "domain.h"
-#include "internal.h"
-#include "map.h"
+#include "core/control.h"
+#include "share/domain.h"
+#include "core/internal.h"
+#include "core/map.h"
 #include "memory/memory.h"
-#include "promise.h"
+#include "share/promise.h"
 #include "store/shared.h"
 #include "stress.h"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "events.h"
+#include "core/events.h"
 
 TestSuite(events, .timeout = 60);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The latency histogram (lib/stat.c).
+ * The latency histogram (lib/core/stat.c).
  */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include "stat.h"
+#include "core/stat.h"
 
 static struct ovc_hist hist;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page word and its transition table (lib/page.c), alone.
+ * The page word and its transition table (lib/memory/page.c), alone.
  *
  * What each cell should be is written down here a second time, by hand: a line
  * for each state, an item for each event that the state allows. All other cells
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "page.h"
+#include "core/page.h"
 
 #define STATE_NAMES                                                    \
 	"EMPTY", "RESIDENT", "CLEAN", "STAGING", "STAGED", "WRITING",  \

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Where tracking begins, and what is there before it does: see track.c. */
+#ifndef OVC_TRACK_H
+#define OVC_TRACK_H
+
+#include "core/internal.h"
+
+/* Begins to track: registers with userfaultfd, adopts what is resident. Needs
+ * control. */
+int ovc_region_track(struct ovc_region *region);
+
+/* Bytes of a VM that are resident, tracked or not. Needs control. */
+uint64_t ovc_vm_resident(const struct ovc_vm *vm);
+
+/* Bytes resident of a region that is not tracked. */
+uint64_t ovc_region_untracked_resident(const struct ovc_region *region);
+
+#endif

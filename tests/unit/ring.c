@@ -82,7 +82,7 @@ Test(ring, what_io_uring_has_not_taken_the_stand_in_does, .timeout = 20)
 	int fd;
 
 	open_ring(true);
-	fd = ovc_ring_fd(ring);
+	fd = ovc_ring_lasting_fd(ring);
 	for (unsigned round = 0; round < 5; round++) {
 		for (unsigned n = 0; n < DEPTH; n++)
 			queue(n, n);
@@ -104,7 +104,7 @@ Test(ring, what_io_uring_has_not_taken_the_stand_in_does, .timeout = 20)
 	for (unsigned n = 8; n < DEPTH; n++)
 		queue(n, n);
 	cr_assert_eq(ovc_ring_submit(ring), 0);
-	cr_assert_eq(ovc_ring_fd(ring), fd);
+	cr_assert_eq(ovc_ring_lasting_fd(ring), fd);
 	expect(DEPTH, fd);
 	ovc_ring_destroy(&ring);
 	cr_assert_null(ring);

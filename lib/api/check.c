@@ -19,9 +19,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/overlap.h"
 #include "memory/advice.h"
 #include "memory/memory.h"
-#include "api/overlap.h"
 #include "sys/memfd.h"
 
 #define MAX_LEN ((uint64_t)1 << 40)

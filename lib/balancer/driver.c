@@ -19,8 +19,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/control.h"
 #include "balloon/frames.h"
+#include "core/control.h"
 #include "sys/thread.h"
 
 #define CAP	    65 /* percent */

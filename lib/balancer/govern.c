@@ -24,11 +24,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "balancer/sample.h"
 #include "balloon/balloon.h"
 #include "core/budget.h"
-#include "share/domain.h"
 #include "core/meta.h"
-#include "balancer/sample.h"
+#include "share/domain.h"
 #include "sys/machine.h"
 
 #define PERIOD_MS    250

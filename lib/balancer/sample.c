@@ -17,11 +17,11 @@
 #include "balancer/sample.h"
 
 #include "core/meta.h"
+#include "core/tables.h"
 #include "in/pager.h"
-#include "policy/working_set.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
-#include "core/tables.h"
+#include "policy/working_set.h"
 
 #define TRIES 32 /* random pages that are looked at for one that is there */
 

@@ -16,10 +16,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/control.h"
 #include "balloon/donate.h"
 #include "balloon/frames.h"
 #include "balloon/refill.h"
+#include "core/control.h"
 
 #define PIECE	    512 /* frames handled at once */
 #define ROUND_UP(x) (((x) + OVC_PAGE - 1) & ~(OVC_PAGE - 1))

@@ -21,12 +21,12 @@
  */
 #include "balloon/donate.h"
 
+#include "balloon/frames.h"
 #include "core/budget.h"
 #include "core/control.h"
-#include "share/domain.h"
-#include "balloon/frames.h"
-#include "in/pager.h"
 #include "core/tables.h"
+#include "in/pager.h"
+#include "share/domain.h"
 
 #define RUNS 512 /* dropped at once */
 

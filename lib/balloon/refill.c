@@ -17,9 +17,9 @@
 #include "balloon/refill.h"
 
 #include "core/budget.h"
-#include "memory/memory.h"
-#include "in/pager.h"
 #include "core/tables.h"
+#include "in/pager.h"
+#include "memory/memory.h"
 
 #define AT_ONCE 128 /* pages of host->zeros */
 

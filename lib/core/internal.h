@@ -86,10 +86,10 @@
 #include "overcommit.h"
 #pragma GCC visibility pop
 #include "core/page.h"
-#include "policy/clock.h"
-#include "policy/stream.h"
 #include "core/segment.h"
 #include "core/stat.h"
+#include "policy/clock.h"
+#include "policy/stream.h"
 #include "store/swap.h"
 #include "sys/cgroup.h"
 #include "sys/pages.h"

@@ -32,19 +32,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/budget.h"
-#include "trouble/disk.h"
 #include "balloon/donate.h"
+#include "core/budget.h"
 #include "core/internal.h"
 #include "core/map.h"
-#include "memory/memory.h"
 #include "core/meta.h"
-#include "in/pager.h"
 #include "core/probation.h"
+#include "in/pager.h"
+#include "memory/memory.h"
 #include "share/promise.h"
 #include "store/slots.h"
 #include "sys/fail.h"
 #include "sys/thread.h"
+#include "trouble/disk.h"
 
 #define BUFFERS_MAX 1024 /* pages of I/O buffers */
 #define BUFFERS_MIN 256

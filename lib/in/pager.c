@@ -28,15 +28,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/budget.h"
-#include "share/domain.h"
 #include "balloon/frames.h"
+#include "core/budget.h"
+#include "core/tables.h"
 #include "in/lost.h"
 #include "memory/memory.h"
+#include "share/domain.h"
 #include "share/promise.h"
 #include "store/shared.h"
 #include "sys/fail.h"
-#include "core/tables.h"
 
 static bool is_hold(const struct ovc_host *host, uint64_t pos)
 {

@@ -15,17 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "balloon/donate.h"
 #include "core/budget.h"
 #include "core/control.h"
-#include "balloon/donate.h"
-#include "share/lay.h"
-#include "memory/memory.h"
-#include "memory/advice.h"
+#include "core/tables.h"
 #include "in/pager.h"
 #include "life/room.h"
+#include "memory/advice.h"
+#include "memory/memory.h"
+#include "share/lay.h"
 #include "store/shared.h"
 #include "sys/memfd.h"
-#include "core/tables.h"
 
 #define RUN 16 /* pages read at once */
 

@@ -19,10 +19,10 @@
 #include <semaphore.h>
 
 #include "core/control.h"
-#include "trouble/disk.h"
-#include "life/members.h"
 #include "core/meta.h"
+#include "life/members.h"
 #include "out/staging.h"
+#include "trouble/disk.h"
 
 static bool is_quiet(const struct ovc_region *r)
 {

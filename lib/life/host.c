@@ -13,19 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "balancer/govern.h"
 #include "core/budget.h"
 #include "core/control.h"
-#include "life/dispatch.h"
 #include "core/events.h"
-#include "balancer/govern.h"
-#include "life/host.h"
 #include "core/internal.h"
-#include "life/leave.h"
 #include "core/map.h"
-#include "memory/memory.h"
 #include "core/meta.h"
-#include "share/share.h"
+#include "life/dispatch.h"
+#include "life/host.h"
+#include "life/leave.h"
+#include "memory/memory.h"
 #include "out/staging.h"
+#include "share/share.h"
 #include "store/shared.h"
 #include "sys/thread.h"
 

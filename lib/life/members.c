@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "balancer/sample.h"
 #include "balloon/balloon.h"
 #include "core/map.h"
 #include "core/meta.h"
-#include "balancer/sample.h"
 
 /* Where among those by gpa a region that begins there is, or would be. */
 static unsigned place_of(const struct ovc_vm *vm, uint64_t gpa)

@@ -12,13 +12,13 @@
 #include "api/check.h"
 #include "balloon/frames.h"
 #include "core/internal.h"
+#include "core/meta.h"
+#include "core/tables.h"
 #include "memory/advice.h"
 #include "memory/memory.h"
-#include "core/meta.h"
 #include "policy/hints.h"
 #include "share/promise.h"
 #include "sys/memfd.h"
-#include "core/tables.h"
 #include "trouble/untaken.h"
 
 /* ---- creation ------------------------------------------------------------------ */

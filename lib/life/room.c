@@ -10,8 +10,8 @@
  * It is a bound: what then is not to be had all the same (others pin meanwhile, a disk
  * fails) is waited for, and not for ever.
  */
-#include "life/room.h"
 #include "core/tables.h"
+#include "life/room.h"
 
 uint64_t ovc_room_absent(const struct ovc_region *r)
 {

@@ -11,21 +11,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/check.h"
+#include "balancer/govern.h"
 #include "balloon/balloon.h"
 #include "core/budget.h"
-#include "api/check.h"
 #include "core/control.h"
-#include "trouble/disk.h"
-#include "share/domain.h"
 #include "core/events.h"
-#include "balancer/govern.h"
+#include "core/internal.h"
+#include "core/map.h"
+#include "core/meta.h"
 #include "life/grave.h"
 #include "life/host.h"
-#include "core/internal.h"
 #include "life/leave.h"
-#include "core/map.h"
 #include "life/members.h"
-#include "core/meta.h"
+#include "share/domain.h"
+#include "trouble/disk.h"
 
 #define MIB	   ((uint64_t)1 << 20)
 #define OVC_SHARES 1000

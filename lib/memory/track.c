@@ -11,11 +11,11 @@
  */
 #include "memory/track.h"
 
-#include "core/budget.h"
 #include "balloon/frames.h"
+#include "core/budget.h"
+#include "core/tables.h"
 #include "memory/memory.h"
 #include "sys/memfd.h"
-#include "core/tables.h"
 
 #define LOOK 4096 /* pages asked about at once */
 

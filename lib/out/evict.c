@@ -7,13 +7,13 @@
  * page that was put back meanwhile is left alone.
  */
 #include "core/budget.h"
-#include "share/domain.h"
 #include "core/events.h"
-#include "share/lay.h"
-#include "memory/memory.h"
 #include "in/pager.h"
+#include "memory/memory.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
+#include "share/domain.h"
+#include "share/lay.h"
 #include "trouble/untaken.h"
 
 static void set_evicted(struct ovc_region *r, uint64_t idx)

@@ -10,12 +10,12 @@
 #include <string.h>
 
 #include "core/control.h"
-#include "trouble/disk.h"
 #include "core/job.h"
 #include "core/probation.h"
+#include "memory/track.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
-#include "memory/track.h"
+#include "trouble/disk.h"
 #include "trouble/untaken.h"
 
 /* A page that read-ahead holds back is out of memory already (its buffer is ours)

@@ -23,21 +23,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/budget.h"
-#include "share/domain.h"
-#include "trouble/blame.h"
-#include "trouble/disk.h"
-#include "core/events.h"
 #include "balancer/govern.h"
-#include "life/grave.h"
+#include "core/budget.h"
+#include "core/events.h"
 #include "core/job.h"
-#include "in/lost.h"
 #include "core/meta.h"
+#include "in/lost.h"
+#include "life/grave.h"
 #include "memory/memory.h"
-#include "share/promise.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
+#include "share/domain.h"
+#include "share/promise.h"
 #include "store/shared.h"
+#include "trouble/blame.h"
+#include "trouble/disk.h"
 
 static void wake_starved(struct ovc_host *host)
 {

@@ -6,10 +6,10 @@
 #ifndef OVC_RECLAIM_H
 #define OVC_RECLAIM_H
 
-#include "trouble/blame.h"
-#include "core/internal.h"
 #include "balancer/monitor.h"
+#include "core/internal.h"
 #include "out/staging.h"
+#include "trouble/blame.h"
 
 #define OVC_DEPTH	32   /* writes in flight: see disk.c */
 #define OVC_CLUSTER	256  /* pages a write */

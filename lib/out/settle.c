@@ -20,12 +20,12 @@
 #include <string.h>
 
 #include "core/budget.h"
-#include "trouble/disk.h"
 #include "core/events.h"
-#include "memory/memory.h"
 #include "in/pager.h"
+#include "memory/memory.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
+#include "trouble/disk.h"
 
 bool ovc_is_zero(const char *page)
 {

@@ -17,16 +17,16 @@
 #include <stdlib.h>
 
 #include "core/budget.h"
-#include "trouble/disk.h"
-#include "share/domain.h"
-#include "share/lay.h"
-#include "memory/memory.h"
-#include "in/pager.h"
 #include "core/probation.h"
+#include "core/tables.h"
+#include "in/pager.h"
+#include "memory/memory.h"
 #include "out/reclaim.h"
 #include "out/staging.h"
+#include "share/domain.h"
+#include "share/lay.h"
 #include "store/shared.h"
-#include "core/tables.h"
+#include "trouble/disk.h"
 #include "trouble/untaken.h"
 
 #define REST_NS 20000000ull /* of a region's hand */

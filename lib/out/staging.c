@@ -29,8 +29,8 @@
 
 #include "core/budget.h"
 #include "core/meta.h"
-#include "memory/memory.h"
 #include "in/pager.h"
+#include "memory/memory.h"
 
 #define KEEP	     4096 /* entries whose memory an empty queue keeps */
 #define COLLECT_FROM 256  /* left-over frames that are worth a collection */

@@ -8,10 +8,10 @@
  */
 #include <errno.h>
 
-#include "trouble/disk.h"
 #include "core/events.h"
 #include "in/pager.h"
 #include "out/reclaim.h"
+#include "trouble/disk.h"
 
 void ovc_write_failed(struct ovc_vm *vm, int error, const struct ovc_region *r,
 		      uint64_t idx, uint64_t nr)

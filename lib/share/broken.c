@@ -7,8 +7,8 @@
 #include "share/broken.h"
 
 #include "core/budget.h"
-#include "share/domain.h"
 #include "memory/memory.h"
+#include "share/domain.h"
 
 void ovc_broken(struct ovc_region *r, uint64_t page)
 {

@@ -29,14 +29,14 @@
 #include <errno.h>
 #include <string.h>
 
-#include "share/broken.h"
 #include "core/budget.h"
 #include "core/events.h"
-#include "memory/memory.h"
+#include "core/tables.h"
 #include "in/pager.h"
+#include "memory/memory.h"
+#include "share/broken.h"
 #include "share/promise.h"
 #include "sys/memfd.h"
-#include "core/tables.h"
 
 #define LEAST 4	 /* pages that are worth a mapping */
 #define LONG  32 /* that the last mappings are for */

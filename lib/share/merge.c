@@ -23,13 +23,13 @@
 #include <string.h>
 
 #include "core/budget.h"
-#include "share/domain.h"
-#include "memory/memory.h"
 #include "in/pager.h"
-#include "share/promise.h"
+#include "memory/memory.h"
 #include "out/reclaim.h"
-#include "share/share.h"
 #include "out/staging.h"
+#include "share/domain.h"
+#include "share/promise.h"
+#include "share/share.h"
 #include "store/shared.h"
 
 #define BATCH OVC_SHARE_CHUNK /* pairs at once */

@@ -35,9 +35,9 @@
 
 #include <string.h>
 
-#include "share/broken.h"
 #include "core/budget.h"
 #include "memory/memory.h"
+#include "share/broken.h"
 
 #define BUSY	  ((uint32_t)1 << 24)
 #define COUNT	  (BUSY - 1)

@@ -36,17 +36,17 @@
 #include <errno.h>
 #include <string.h>
 
-#include "share/broken.h"
 #include "core/budget.h"
+#include "core/meta.h"
+#include "core/tables.h"
+#include "in/pager.h"
+#include "memory/memory.h"
+#include "memory/track.h"
+#include "policy/pace.h"
+#include "share/broken.h"
 #include "share/domain.h"
 #include "share/lay.h"
-#include "memory/memory.h"
-#include "core/meta.h"
-#include "in/pager.h"
-#include "policy/pace.h"
 #include "store/shared.h"
-#include "core/tables.h"
-#include "memory/track.h"
 
 #define CHUNK	   OVC_SHARE_CHUNK
 #define BURST_NS   2000000ull	  /* of work before a sleep */

@@ -21,14 +21,14 @@
  */
 #include <string.h>
 
-#include "trouble/disk.h"
-#include "share/domain.h"
 #include "balloon/donate.h"
-#include "memory/memory.h"
 #include "core/meta.h"
 #include "in/pager.h"
-#include "policy/hints.h"
+#include "memory/memory.h"
 #include "out/reclaim.h"
+#include "policy/hints.h"
+#include "share/domain.h"
+#include "trouble/disk.h"
 
 #define CHECKS 4
 #define RUN    64    /* pages of a check */

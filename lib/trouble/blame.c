@@ -23,8 +23,8 @@
 
 #include "core/budget.h"
 #include "core/events.h"
-#include "out/reclaim.h"
 #include "memory/track.h"
+#include "out/reclaim.h"
 #include "trouble/untaken.h"
 
 #define SECOND	  1000000000ull

@@ -28,11 +28,11 @@
 #include <string.h>
 
 #include "core/meta.h"
-#include "policy/clock.h"
-#include "sys/memfd.h"
-#include "sys/machine.h"
 #include "core/tables.h"
 #include "memory/track.h"
+#include "policy/clock.h"
+#include "sys/machine.h"
+#include "sys/memfd.h"
 
 #define BLOCK	      256 /* records, of 16 MiB each four */
 #define FIRST_MS      10

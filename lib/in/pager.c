@@ -559,25 +559,49 @@ static enum ovc_touch touch_shared(struct ovc_region *r, uint64_t idx,
 	return map_again(r, idx, page);
 }
 
+/* The page is ours: has the guest it as it came in, and nobody wrote it? */
+static bool is_protected(const struct ovc_region *r, uint64_t idx)
+{
+	uint8_t bits;
+
+	return !ovc_pagemap_get(&r->vm->host->pagemap, ovc_page_addr(r, idx), 1,
+				&bits) &&
+	       (bits & (OVC_PAGES_PRESENT | OVC_PAGES_WRITTEN)) ==
+		       OVC_PAGES_PRESENT;
+}
+
 /*
- * A fault on a page that should be there. The VMM dropped it behind our back, or
- * the kernel unmapped a page of a memfd. The page counts as written from now on:
- * what protected it may be gone.
+ * A fault on a page that should be there, and has a slot. Most often it is there: one
+ * fault thread had read the message when another brought the page in. Then the slot
+ * is as good as before. Otherwise the page counts as written from now on: what
+ * protected it may be gone.
  */
+static enum ovc_touch touch_clean(struct ovc_region *r, uint64_t idx,
+				  uint64_t w, bool *again)
+{
+	uint64_t slot = ovc_word_value(w);
+
+	*again = true;
+	if (ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK, 0) != OVC_ACT_COPY)
+		return OVC_TOUCH_WAIT;
+	if (is_protected(r, idx)) {
+		*again = false;
+		ovc_pager_end(r, idx, OVC_EV_FILLED_CLEAN, slot);
+		wake(r, idx);
+		return OVC_TOUCH_DONE;
+	}
+	ovc_pager_end(r, idx, OVC_EV_FILLED, 0);
+	ovc_swap_free(r->vm->swap, slot);
+	return OVC_TOUCH_WAIT;
+}
+
+/* A fault on a page that should be there. It is, and the fault is late; or the VMM
+ * dropped it behind our back, or the kernel unmapped a page of a memfd. */
 static enum ovc_touch touch_present(struct ovc_region *r, uint64_t idx,
 				    uint64_t w, bool write, bool *again)
 {
 	int error;
 
-	if (ovc_word_state(w) == OVC_CLEAN) {
-		uint64_t slot = ovc_word_value(w);
-
-		*again = true;
-		if (ovc_page_try(&r->words[idx], &w, OVC_EV_DIRTY, 0) ==
-		    OVC_ACT_FREE)
-			ovc_swap_free(r->vm->swap, slot);
-		return OVC_TOUCH_WAIT;
-	}
 	/* The page must be ours meanwhile: were it staged between our look and the
 	 * kernel's, zeros would be mapped where its bytes were. */
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK, 0) != OVC_ACT_COPY) {
@@ -608,16 +632,22 @@ static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
 		return touch_empty(r, idx, w, write, ahead, t, again);
 	case OVC_SWAPPED:
 		return touch_swapped(r, idx, w, ahead, t, again);
-	case OVC_STAGED:
 	case OVC_WRITING:
+		/* A guess does not keep what is on its way out: it has given its
+		 * clean slot to reclaim, and would be written again. */
+		if (ahead)
+			return OVC_TOUCH_WAIT;
+		return touch_staged(r, idx, w, write, ahead, t, again);
+	case OVC_STAGED:
 		return touch_staged(r, idx, w, write, ahead, t, again);
 	case OVC_DOOMED:
 		return touch_doomed(r, idx, w, ahead, again);
 	case OVC_RESIDENT:
-	case OVC_CLEAN:
 		if (ahead)
 			return OVC_TOUCH_DONE;
 		return touch_present(r, idx, w, write, again);
+	case OVC_CLEAN:
+		return ahead ? OVC_TOUCH_DONE : touch_clean(r, idx, w, again);
 	case OVC_STORED:
 		return touch_stored(r, idx, w, write, ahead, again);
 	case OVC_SHARED:

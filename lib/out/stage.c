@@ -83,7 +83,9 @@ static void taken(struct ovc_region *r, struct ovc_entry *e,
 	atomic_fetch_add(&vm->staged, 1);
 	if (ovc_page_end(&r->words[t->idx], OVC_EV_TAKEN, t->pos, &action) &
 	    OVC_W_WANTED)
-		ovc_pager_touch(r, t->idx, true, false, &touched);
+		/* Nobody knows if it will be written: a clean one keeps its slot. */
+		ovc_pager_touch(r, t->idx, slot == OVC_NO_SLOT || !t->clean,
+				false, &touched);
 }
 
 /* The guest still has it, or nobody does. */

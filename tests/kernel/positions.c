@@ -297,6 +297,50 @@ Test(positions, a_removal_that_is_late_leaves_what_is_held_back_its_slot)
 	close_two(&t);
 }
 
+/* ---- a fault that is late --------------------------------------------------------- */
+
+static void *read_first(void *arg)
+{
+	struct world *w = arg;
+
+	cr_expect(is_page(w->mem, 0, SEED_A));
+	return NULL;
+}
+
+/* Another brought its page in since its message was read. */
+ParameterizedTestParameters(positions, a_fault_that_is_late_costs_no_slot)
+{
+	return cr_make_param_array(struct way, both_kinds, 2);
+}
+
+ParameterizedTest(struct way *way, positions,
+		  a_fault_that_is_late_costs_no_slot)
+{
+	struct ovc_region *r;
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = *way, .len = MIB });
+	if (!(host_stats(&w).features & OVC_FEATURE_WP_ASYNC)) {
+		world_close(&w, 0);
+		cr_skip_test("the kernel does not tell which pages are clean");
+	}
+	r = w.vm->regions[0];
+	fill_pages(w.mem, 0, MIB / PAGE, SEED_A);
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	atomic_store(&any_thread, true);
+	if (!start_victim(OVC_PREEMPT_FAULT, read_first, &w))
+		cr_assert_fail("the fault was not stopped");
+	cr_assert_eq(ovc_range_bring_in(r, 0, 1, false, 0), 0);
+	cr_assert_eq(ovc_word_state(word(r, 0)), OVC_CLEAN);
+	finish_victim();
+	ovc_host_quiesce(w.host);
+	cr_expect_eq(ovc_word_state(word(r, 0)), OVC_CLEAN, "%s",
+		     ovc_state_name(ovc_word_state(word(r, 0))));
+	cr_assert_eq(ovc_vm_reclaim(w.vm, w.mem, w.len), 0);
+	cr_expect_eq(vm_stats(&w).swap_out_bytes, w.len);
+	world_close(&w, 0);
+}
+
 /* ---- a region that goes --------------------------------------------------------- */
 
 static void *touch_first(void *arg)

@@ -15,6 +15,8 @@
 	X(ZERO, zero_step)                         \
 	X(ZERO_END, zero_end_step)                 \
 	X(CHECK_UNOWNED_DO, check_unowned_step)    \
+	X(CHECK_CLEAN, check_clean_step)           \
+	X(CHECK_CLEAN_END, check_clean_end_step)   \
 	X(POISON_DO, poison_step)                  \
 	X(UNSHARE, unshare_step)                   \
 	X(UNSHARE_CACHED, unshare_cached_step)     \

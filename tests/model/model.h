@@ -140,6 +140,7 @@ enum broken {
 	TAKEN_FIRST = 1 << 27,
 	UNHOLD_CLAIMS = 1 << 28,
 	HOLD_FREED_FIRST = 1 << 29,
+	CLEAN_UNSEEN = 1 << 30,
 };
 
 struct config {

@@ -805,6 +805,9 @@ static const struct {
 	{ "hold-freed-first",
 	  "the place of what is held back is free when its put back begins",
 	  HOLD_FREED_FIRST },
+	{ "clean-unseen",
+	  "a fault on a CLEAN page is taken for one that is late",
+	  CLEAN_UNSEEN },
 };
 
 #define NR(array) (sizeof(array) / sizeof(*(array)))

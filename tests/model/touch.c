@@ -60,8 +60,8 @@ static void touch_present(struct state *s, struct thread *t)
 static void touch_clean(struct state *s, struct thread *t)
 {
 	t->slot = value_of(s) & 7;
-	go(s, OVC_EV_DIRTY, 0);
-	free_then(t, TOUCH);
+	go(s, OVC_EV_LOOK, 0);
+	t->pc = CHECK_CLEAN;
 }
 
 static void touch_stored(struct state *s, struct thread *t)
@@ -133,6 +133,28 @@ void touch_step(struct state *s, struct thread *t)
 		done(t);
 		break;
 	}
+}
+
+/* Its fault may be late, and the page as it came in. */
+void check_clean_step(struct state *s, struct thread *t)
+{
+	t->good = (s->present && s->wp) || broken(CLEAN_UNSEEN);
+	tell("%s looks if the page is there, and protected: %s", who,
+	     t->good ? "yes" : "no");
+	t->pc = CHECK_CLEAN_END;
+}
+
+void check_clean_end_step(struct state *s, struct thread *t)
+{
+	end(s, t, t->good ? OVC_EV_FILLED_CLEAN : OVC_EV_FILLED,
+	    t->good ? t->slot : 0);
+	if (!t->good) {
+		free_then(t, TOUCH);
+		return;
+	}
+	t->slot = NONE;
+	t->wake = 1;
+	done(t);
 }
 
 void zero_step(struct state *s, struct thread *t)

@@ -482,7 +482,9 @@ struct ovc_host_options {
 	 * that does nothing else and that nobody waits for, but for
 	 * ovc_vm_destroy() of the event's VM and ovc_host_destroy(). So it may
 	 * make calls that wait, and take locks, if no one destroys with them
-	 * held; until it returns no other event is told. It must not destroy
+	 * held; until it returns no other event is told. The call that met
+	 * with what it is told of may not have returned yet: who destroys the
+	 * VM here waits for it first, as for any other. It must not destroy
 	 * the host. Strings and event->vm are valid until it returns.
 	 * Not together with OVC_HOST_DISPATCH. Default: the VMM asks with
 	 * ovc_host_next_event(), or is not interested. */

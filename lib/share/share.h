@@ -25,8 +25,6 @@ int ovc_share_step(struct ovc_share *s);
 /* Waits until nobody hashes pages that were chosen before. With control. */
 void ovc_share_quiesce(const struct ovc_host *host);
 
-/* There may be something to do. */
-
 const struct ovc_share_figures *ovc_share_figures(const struct ovc_share *s);
 
 /* ---- merge.c ---------------------------------------------------------------- */

@@ -208,7 +208,7 @@ enum ovc_action ovc_page_try(ovc_word *w, uint64_t *old,
 
 	if (next == *old || atomic_compare_exchange_strong(w, old, next))
 		return action;
-	return OVC_ACT_BUG;
+	return OVC_ACT_RACED;
 }
 
 void ovc_page_set_heat(ovc_word *w, uint32_t heat)

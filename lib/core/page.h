@@ -124,6 +124,7 @@ enum ovc_action {
 	OVC_ACT_COPY,	 /* copy the bytes out, then end where it was */
 	OVC_ACT_UNSHARE, /* fill with the bytes that the store has */
 	OVC_ACT_MAP,	 /* map the store's page again */
+	OVC_ACT_RACED,	 /* of ovc_page_try(): somebody was faster */
 };
 
 struct ovc_edge {
@@ -195,7 +196,7 @@ uint64_t ovc_page_next(uint64_t word, enum ovc_page_event event, uint64_t value,
 
 /*
  * Moves *w from `*old` by `event`. Returns the action where the word was still
- * *old; otherwise OVC_ACT_BUG, with *old set to what it is now (look again).
+ * *old; otherwise OVC_ACT_RACED, with *old set to what it is now (look again).
  */
 enum ovc_action ovc_page_try(ovc_word *w, uint64_t *old,
 			     enum ovc_page_event event, uint64_t value);

@@ -265,7 +265,7 @@ static enum ovc_touch begin_put_back(struct ovc_region *r, uint64_t idx,
 	if (*paid && !charge_put_back(r, pos, ahead))
 		return OVC_TOUCH_STARVED;
 	if (ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, pos) ==
-	    OVC_ACT_BUG) {
+	    OVC_ACT_RACED) {
 		ovc_uncharge(r->vm->host, *paid);
 		*again = true;
 		return OVC_TOUCH_WAIT;
@@ -661,8 +661,9 @@ static enum ovc_touch touch_once(struct ovc_region *r, uint64_t idx, bool write,
 			wake(r, idx);
 		return OVC_TOUCH_LOST;
 	default: /* transient: its owner wakes, if it is told */
-		*again = !ahead && ovc_page_try(&r->words[idx], &w,
-						OVC_EV_FAULT, 0) == OVC_ACT_BUG;
+		*again = !ahead &&
+			 ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT, 0) ==
+				 OVC_ACT_RACED;
 		return OVC_TOUCH_WAIT;
 	}
 }
@@ -725,7 +726,7 @@ bool ovc_pager_give_up(struct ovc_region *r, uint64_t idx)
 
 	if ((s != OVC_SWAPPED && s != OVC_STORED) ||
 	    ovc_page_try(&r->words[idx], &w, OVC_EV_FAULT,
-			 s == OVC_SWAPPED ? at : 0) == OVC_ACT_BUG)
+			 s == OVC_SWAPPED ? at : 0) == OVC_ACT_RACED)
 		return false;
 	if (s == OVC_SWAPPED) {
 		poison(r, idx, at, -ENOMEM);

@@ -42,7 +42,7 @@ static void adopt(struct ovc_region *r, uint64_t idx)
 		if (ovc_word_state(w) != OVC_EMPTY)
 			return; /* it came by a fault, and was counted */
 	} while (ovc_page_try(&r->words[idx], &w, OVC_EV_ADOPT, 0) ==
-		 OVC_ACT_BUG);
+		 OVC_ACT_RACED);
 	ovc_frames_touched(r, idx);
 	ovc_charge_force(r->vm, 1);
 	atomic_fetch_add(&r->vm->resident, 1);

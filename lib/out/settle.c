@@ -109,7 +109,7 @@ bool ovc_settle_one(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 		return ovc_settle_to(rc, e, pos, ovc_home_slot(OVC_NO_SLOT));
 	if (ovc_word_state(w) != OVC_STAGED ||
 	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
-		    OVC_ACT_BUG)
+		    OVC_ACT_RACED)
 		return false;
 	if (!ovc_sound(rc, e, pos)) {
 		lose(rc, e, pos);
@@ -149,7 +149,7 @@ static void keep(struct ovc_reclaim *rc, struct ovc_entry *e, uint64_t pos)
 	if (e->busy || !ovc_entry_named(w, pos) ||
 	    ovc_word_state(w) != OVC_STAGED ||
 	    ovc_page_try(&e->region->words[e->idx], &w, OVC_EV_CLAIM, pos) ==
-		    OVC_ACT_BUG)
+		    OVC_ACT_RACED)
 		return;
 	ovc_entry_free_slot(e);
 	ovc_settle_put_back(rc, e, pos);

@@ -153,7 +153,7 @@ static bool claim(struct spot *s)
 	return ovc_word_state(w) == OVC_STAGED &&
 	       s->pos < s->region->vm->host->staging.cap &&
 	       ovc_page_try(word_of(s), &w, OVC_EV_CLAIM, s->pos) !=
-		       OVC_ACT_BUG;
+		       OVC_ACT_RACED;
 }
 
 /* The same to read its bytes. One that cannot be read goes back, and is lost by that. */

@@ -438,7 +438,7 @@ Test(page, trying_leaves_a_word_that_changed_and_says_what_it_is)
 	ovc_word w = word(OVC_RESIDENT, 0);
 	uint64_t now = w, old = word(OVC_SWAPPED, 0);
 
-	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_FAULT, 5), OVC_ACT_BUG);
+	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_FAULT, 5), OVC_ACT_RACED);
 	cr_assert_eq(w, now);
 	cr_assert_eq(old, now);
 }
@@ -449,7 +449,7 @@ Test(page, trying_notices_a_pin_that_came_in_between)
 	uint64_t old = w;
 
 	w += OVC_W_PIN_ONE;
-	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_STAGE, 0), OVC_ACT_BUG);
+	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_STAGE, 0), OVC_ACT_RACED);
 	cr_assert_eq(ovc_word_state(w), OVC_RESIDENT);
 }
 
@@ -493,7 +493,7 @@ Test(page, a_page_breaks_once)
 
 	cr_assert_eq(ovc_page_try(&w, &old, OVC_EV_BROKE, 0), OVC_ACT_FREE);
 	cr_assert_eq(ovc_word_state(w), OVC_RESIDENT);
-	cr_assert_eq(ovc_page_try(&w, &late, OVC_EV_BROKE, 0), OVC_ACT_BUG);
+	cr_assert_eq(ovc_page_try(&w, &late, OVC_EV_BROKE, 0), OVC_ACT_RACED);
 	cr_assert_eq(ovc_word_state(late), OVC_RESIDENT);
 }
 

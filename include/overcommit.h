@@ -363,7 +363,10 @@ enum ovc_event_type {
 	 * that `cause` is about most. */
 	OVC_EVENT_STUCK = 4,
 	/* A page could not be taken from or given to the guest, for a reason
-	 * that the kernel gave in `error`. The page stays where it was. */
+	 * that the kernel gave in `error`. The page stays where it was. Of a
+	 * whole region, with ENOENT: it was unregistered from our userfaultfd
+	 * by somebody else, so that what was out may have been read as
+	 * zeros. */
 	OVC_EVENT_MEMORY_FAILED = 5,
 	/* More is held than the budget allows, by `len` bytes, and for a
 	 * second none of it was freed: `cause` says why. Nobody need wait.

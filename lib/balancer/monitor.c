@@ -22,12 +22,17 @@
  *
  * Failures: a region that cannot be registered is said so, counted (untaken.c), and tried
  * again each second; until then it is not reclaimed.
+ *
+ * While memory is short, and reclaim runs anyway, each tracked region is looked at once a
+ * second: somebody else's userfaultfd may have unregistered it. Then absent pages
+ * are the kernel's zeros, and nobody would know.
  */
 #include "balancer/monitor.h"
 
 #include <errno.h>
 
 #include "core/budget.h"
+#include "core/events.h"
 #include "memory/track.h"
 #include "trouble/untaken.h"
 
@@ -38,6 +43,7 @@
 #define LOOK_MOST_NS  200000000ull
 #define LOOK_LEAST_NS 500000ull
 #define RETRY_NS      1000000000ull /* what could not be tracked */
+#define REGISTERED_NS 1000000000ull
 
 static bool track_vm(struct ovc_vm *vm)
 {
@@ -156,6 +162,45 @@ static bool all_tracked(const struct ovc_host *host)
 			if (!host->vms[i]->regions[k]->tracked)
 				return false;
 	return true;
+}
+
+/* What was out reads as zero where it was touched since; from now on it does not. */
+static void register_again(struct ovc_region *r)
+{
+	struct ovc_host *host = r->vm->host;
+	int error = ovc_uffd_register(host->uffd, r->base, r->nr * OVC_PAGE,
+				      r->memfd >= 0,
+				      host->uffd_features.wp_async);
+
+	ovc_log(host, OVC_LOG_ERROR,
+		"%s: region %p was unregistered from the library's userfaultfd "
+		"by somebody else in the process (Linux 6.1 and 6.12 let any "
+		"userfaultfd do that), or unmapped: pages of it that were out "
+		"may have been read as zeros since; it is %s",
+		r->vm->name, (void *)r->base,
+		error ? "out of our hands" : "registered again");
+	ovc_event_post(host, OVC_EVENT_MEMORY_FAILED, ENOENT, r->vm, r, 0,
+		       r->nr);
+	if (error)
+		ovc_untaken_region(r, OVC_UNTAKEN_REGISTERED, error);
+}
+
+void ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
+			    uint64_t now)
+{
+	if (now < m->registered_at)
+		return;
+	m->registered_at = now + REGISTERED_NS;
+	for (unsigned i = 0; i < host->end; i++)
+		for (unsigned k = 0;
+		     host->vms[i] && k < host->vms[i]->nr_regions; k++) {
+			struct ovc_region *r = host->vms[i]->regions[k];
+
+			if (atomic_load(&r->tracked) && !r->leaving &&
+			    r->refused == OVC_UNTAKEN_NR &&
+			    !ovc_region_is_registered(r))
+				register_again(r);
+		}
 }
 
 int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host, uint64_t now)

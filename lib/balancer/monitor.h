@@ -9,13 +9,19 @@
 #include "core/internal.h"
 
 struct ovc_monitor {
-	uint64_t next;	 /* when to look again */
-	uint64_t latest; /* by how many ns a look came late, at most */
+	uint64_t next;		/* when to look again */
+	uint64_t latest;	/* by how many ns a look came late, at most */
+	uint64_t registered_at; /* when to see whether regions still are */
 };
 
 /* Looks, if it is time to. Returns for how many milliseconds all is well, -1 for as
  * long as nobody changes the budget or adds memory. */
 int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host,
 		     uint64_t now);
+
+/* Sees, once a second, whether the kernel has the regions registered still. Needs
+ * control. */
+void ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
+			    uint64_t now);
 
 #endif

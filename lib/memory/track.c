@@ -11,6 +11,8 @@
  */
 #include "memory/track.h"
 
+#include <errno.h>
+
 #include "balloon/frames.h"
 #include "core/budget.h"
 #include "core/tables.h"
@@ -133,4 +135,28 @@ uint64_t ovc_vm_resident(const struct ovc_vm *vm)
 		if (!atomic_load(&vm->regions[i]->tracked))
 			bytes += ovc_region_untracked_resident(vm->regions[i]);
 	return bytes;
+}
+
+bool ovc_region_is_registered(struct ovc_region *r)
+{
+	uint64_t end = r->nr - r->hand < LOOK ? r->nr : r->hand + LOOK;
+	enum ovc_action action;
+
+	for (uint64_t i = r->hand; i < end; i++) {
+		uint64_t w = atomic_load(&r->words[i]);
+		size_t done;
+		int error;
+
+		if (ovc_word_state(w) != OVC_RESIDENT || ovc_is_laid(r, i) ||
+		    ovc_page_try(&r->words[i], &w, OVC_EV_LOOK, 0) !=
+			    OVC_ACT_COPY)
+			continue;
+		error = ovc_uffd_zeropage(r->vm->host->uffd,
+					  ovc_page_addr(r, i), OVC_PAGE, &done);
+		if (ovc_page_end(&r->words[i], OVC_EV_FILLED, 0, &action) &
+		    OVC_W_WANTED)
+			ovc_memory_wake(r, i, 1);
+		return error != -ENOENT;
+	}
+	return true;
 }

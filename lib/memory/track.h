@@ -9,6 +9,13 @@
  * control. */
 int ovc_region_track(struct ovc_region *region);
 
+/*
+ * Has the kernel the region registered still? Where it has, a page that the guest has
+ * is refused a zero page since it is there. False only where that is certain. Needs
+ * control.
+ */
+bool ovc_region_is_registered(struct ovc_region *region);
+
 /* Bytes of a VM that are resident, tracked or not. Needs control. */
 uint64_t ovc_vm_resident(const struct ovc_vm *vm);
 

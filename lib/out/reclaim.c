@@ -217,6 +217,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_staging_advance(rc->host);
 	ovc_staging_collect(rc->host);
 	if (atomic_load(&host->tracked)) {
+		ovc_monitor_registered(&rc->monitor, host, now);
 		over = reclaim_vms(rc, now);
 		ovc_promise_make_room(host);
 		need = host_need(rc);

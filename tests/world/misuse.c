@@ -6,6 +6,8 @@
 #include "world.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #define NR    ((uint64_t)1024)
@@ -162,4 +164,49 @@ Test(misuse, pages_that_were_punched_out_read_zero)
 	fill_pages(w.mem, 0, 8 * NR, 2);
 	cr_assert_eq(check_pages(w.mem, 0, 8 * NR, 2), -1);
 	world_close(&w, 0);
+}
+
+/* ---- somebody else unregisters it ---------------------------------------------- */
+
+/* Linux 6.1 and 6.12 let any userfaultfd of the process do that, later ones only the one
+ * that it is registered with: so all that there are are tried. */
+static unsigned unregister(char *mem, size_t len)
+{
+	unsigned done = 0;
+
+	for (int fd = 3; fd < 256; fd++) {
+		struct uffdio_range range = { (uintptr_t)mem, len };
+		char link[64], to[64] = "";
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (readlink(link, to, sizeof(to) - 1) > 0 &&
+		    strstr(to, "userfaultfd"))
+			done += !ioctl(fd, UFFDIO_UNREGISTER, &range);
+	}
+	return done;
+}
+
+BOTH_KINDS(a_region_that_somebody_unregisters_is_told_and_registered_again)
+{
+	struct seen_event e = { 0 };
+	unsigned round = 1;
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = *way,
+				      .budget = 16 * MIB,
+				      .len = 32 * MIB });
+	fill_pages(w.mem, 0, w.len / PAGE, 0);
+	cr_assert_gt(unregister(w.mem, w.len), 0);
+	/* Reclaim looks when it runs. */
+	cr_assert_eq(ovc_host_set_budget(w.host, 12 * MIB), 0);
+	while (!world_count_events(&w, OVC_EVENT_MEMORY_FAILED) && round < 2000)
+		fill_pages(w.mem, 0, w.len / PAGE, round++);
+	cr_assert(world_event(&w, OVC_EVENT_MEMORY_FAILED, &e));
+	cr_assert_eq(e.error, ENOENT);
+	cr_assert_eq(e.len, w.len);
+	cr_assert(world_logged(&w, "unregistered"));
+	fill_pages(w.mem, 0, w.len / PAGE, round);
+	cr_assert_eq(check_pages(w.mem, 0, w.len / PAGE, round), -1);
+	cr_assert_gt(unregister(w.mem, w.len), 0, "it is not registered again");
+	world_close(&w, OVC_THROW_AWAY);
 }

@@ -42,7 +42,7 @@ struct push {
 };
 
 #define PASSES	  8
-#define MOVING_NS 200000000ull
+#define MOVING_NS 2000000000ull
 #define LOOK	  65536 /* words that are looked at in one step */
 
 /* Settles what waits of the range. */

@@ -911,8 +911,8 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
  * Removes all regions as ovc_vm_remove_region() does, wipes and gives up the swap
  * file and frees the VM; sets *vmp to NULL. What the budget has no room for, or what
  * cannot be read, is poisoned, and logged: it never reads as zero. (The VM's own limit
- * ends with it.) A disk that does not answer is waited for as with OVC_THROW_AWAY there;
- * its file is then wiped when it does. No call on the VM may be under way. An event
+ * ends with it.) A disk that does not answer is waited for as it is there, but what it
+ * has is then poisoned; its file is wiped when it does answer. No call on the VM may be under way. An event
  * function that is being told of this VM is waited for, unless it is the one who
  * destroys; later events have no handle of it.
  * NULL and a pointer to NULL are accepted. [control]
@@ -1211,8 +1211,11 @@ int ovc_vm_balloon_oom(struct ovc_vm *vm, uint64_t bytes, uint64_t *pages);
 
 /*
  * The guest gave the range away (balloon, free page reporting): its bytes are
- * dropped at once, memory and swap are freed, and it reads as zero later.
- *  -EBUSY  a page is pinned; nothing is changed
+ * dropped at once, memory and swap are freed, and it reads as zero later. Waits for
+ * pages that are just being read from swap, or moved.
+ *  -EBUSY      a page is pinned; nothing is changed
+ *  -ETIMEDOUT  a page was being read by another for half a minute, and stays as it is;
+ *              the rest is done
  */
 int ovc_vm_discard(struct ovc_vm *vm, void *addr, size_t len);
 
@@ -1240,8 +1243,7 @@ int ovc_vm_prefetch(struct ovc_vm *vm, void *addr, size_t len);
  * way than the guest's mapping, reading or writing, finds it only while it is pinned.
  * Pins count: each pin wants its unpin. Pinned pages are taken as written by the device.
  * Blocks while the pages are read, and while memory is made free for them; where no
- * page comes for half a minute it gives up. (It reads itself what nobody else does: a
- * disk that does not answer this very read keeps it.)
+ * page comes for half a minute, for want of memory or of the disk's answer, it gives up.
  *  -ENOMEM     beside what else cannot be taken (pinned, guaranteed to others, of VMs
  *              without swap) the budget less the reserve and the library's own memory,
  *              or the VM's limit, has no room for them; nothing was brought in
@@ -1288,8 +1290,10 @@ int ovc_vm_advise(struct ovc_vm *vm, void *addr, size_t len, int advice);
 /*
  * Copies len bytes at addr (both of any alignment) to buf, from wherever they
  * are, without making pages resident: for snapshots and migration. Against
- * guests that write meanwhile it is as atomic as memcpy.
- *  -EIO  a page could not be read, or is poisoned; buf is partly filled
+ * guests that write meanwhile it is as atomic as memcpy. Waits for the disk where
+ * pages are in swap, for each at most half a minute.
+ *  -EIO        a page could not be read, or is poisoned; buf is partly filled
+ *  -ETIMEDOUT  see above; buf is partly filled
  */
 int ovc_vm_read(struct ovc_vm *vm, const void *addr, void *buf, size_t len);
 

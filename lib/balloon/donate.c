@@ -18,8 +18,11 @@
  * nothing is tracked the guest may have touched the page unseen.
  *
  * Failures: what the kernel does not drop stays the guest's, and its bit is cleared again.
+ * So it is with a page that another reads from a disk that does not answer.
  */
 #include "balloon/donate.h"
+
+#include <errno.h>
 
 #include "balloon/frames.h"
 #include "core/budget.h"
@@ -28,7 +31,8 @@
 #include "in/pager.h"
 #include "share/domain.h"
 
-#define RUNS 512 /* dropped at once */
+#define RUNS	512	    /* dropped at once */
+#define MUTE_NS 20000000ull /* for a page, once a disk did not answer */
 
 /* ---- one page ------------------------------------------------------------ */
 
@@ -119,6 +123,7 @@ struct drops {
 	struct ovc_donated *d;
 	enum ovc_donation_kind kind;
 	bool tracked;
+	bool mute; /* a disk did not answer who reads a page */
 	int error; /* the first */
 	size_t nr, nr_huge;
 	struct ovc_run run[RUNS];
@@ -228,8 +233,35 @@ static void add(struct drops *s, uint64_t idx)
 	s->run[s->nr++] = (struct ovc_run){ .idx = idx, .nr = 1 };
 }
 
+static void not_dropped(struct drops *s, uint64_t idx, int error)
+{
+	if (s->kind == OVC_BALLOONED)
+		ovc_frames_take(s->r, idx);
+	s->d->failed++;
+	if (!s->error)
+		s->error = error;
+}
+
+/* With nothing in hand, and pins are added meanwhile. */
+static void wait_a_while(const struct drops *s, unsigned round)
+{
+	struct ovc_vm *vm = s->r->vm;
+
+	pthread_mutex_unlock(&vm->pinning);
+	ovc_host_pause(vm->host, round);
+	pthread_mutex_lock(&vm->pinning);
+}
+
+static bool is_pinned(const struct ovc_region *r, uint64_t idx)
+{
+	return ovc_region_touched(r, idx) &&
+	       ovc_word_pins(atomic_load(&r->words[idx]));
+}
+
 static void drop(struct drops *s, uint64_t idx)
 {
+	uint64_t since = 0;
+
 	for (unsigned round = 0;; round++) {
 		bool busy;
 
@@ -240,14 +272,19 @@ static void drop(struct drops *s, uint64_t idx)
 		if (!busy)
 			return;
 		flush(s);
-		ovc_host_pause(s->r->vm->host, round);
+		wait_a_while(s, round);
+		if (is_pinned(s->r, idx)) {
+			not_dropped(s, idx, -EBUSY);
+			return;
+		}
+		/* Nobody waits twice for a disk that does not answer. */
+		if (!ovc_waited_for(&since, round,
+				    s->mute ? MUTE_NS : OVC_PATIENCE_NS))
+			continue;
+		s->mute = true;
+		not_dropped(s, idx, -ETIMEDOUT);
+		return;
 	}
-}
-
-static bool is_pinned(const struct ovc_region *r, uint64_t idx)
-{
-	return ovc_region_touched(r, idx) &&
-	       ovc_word_pins(atomic_load(&r->words[idx]));
 }
 
 static void note_broken(struct drops *s, uint64_t idx)
@@ -366,6 +403,7 @@ int ovc_donate(struct ovc_region *r, const struct ovc_run *runs, size_t nr,
 	s.tracked = atomic_load(&r->tracked);
 	s.error = 0;
 	s.nr = s.nr_huge = 0;
+	s.mute = false;
 	if (!s.tracked) {
 		ovc_control_lock(host);
 		s.tracked = atomic_load(&r->tracked);

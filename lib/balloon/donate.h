@@ -24,7 +24,7 @@ enum ovc_donation_kind {
 
 /*
  * Drops nr runs of pages, in any order, but for those that are pinned, and adds up what came
- * of it. Needs vm->pinning. 0, or the first errno: those pages stay as they were.
+ * of it. Needs vm->pinning, which it lets go while it waits for a page. 0, or the first errno: those pages stay as they were.
  */
 int ovc_donate(struct ovc_region *r, const struct ovc_run *runs, size_t nr,
 	       enum ovc_donation_kind kind, struct ovc_donated *d);

@@ -40,7 +40,7 @@
  *   giver      of each VM whose swap is sparse or a device: gives the space of free
  *              slots back (store/giver.h), in dispatch mode, too.
  *   callers    see overcommit.h. Submit to no ring: what takes writes is a job that
- *              reclaim does (job.h)
+ *              reclaim does (job.h), what takes reads is asked of a fault thread (ask.h)
  *   In dispatch mode the first three are steps that ovc_host_dispatch() takes; its
  *   thread owns the rings.
  *
@@ -77,6 +77,7 @@
 #define OVC_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -238,9 +239,9 @@ struct ovc_vm {
 	_Atomic uint64_t shared, mapped;
 	struct ovc_domain *domain;
 	bool share_off, share_zero_off;
-	/* Held by a discard from its look at the pins to its end, and while
-	 * pins are added: no page is both pinned and dropped. Comes before
-	 * host->control. */
+	/* Held by a discard from its look at the pins to its end, but not while
+	 * it waits for a page; and while pins are added: no page is both pinned
+	 * and dropped. Comes before host->control. */
 	pthread_mutex_t pinning;
 	_Atomic bool starved; /* a fault found no memory */
 	/* when the kernel lacked it, and when that was said */
@@ -293,6 +294,23 @@ struct ovc_request {
 	uint64_t idx, nr;
 };
 
+/* Pages of a region, READING, that a fault thread is to read from contiguous slots, for a
+ * caller: in/ask.c. */
+struct ovc_asked {
+	struct ovc_region *region;
+	uint64_t idx, nr, slot;
+	bool write; /* the first is wanted for a write */
+	char *to;   /* where they are copied; NULL: they are brought in */
+};
+
+struct ovc_ask {
+	_Atomic int state;
+	int error;
+	struct ovc_asked what;
+	sem_t answered;
+};
+
+#define OVC_MAX_ASKS	 64
 #define OVC_MAX_REQUESTS 256
 #define OVC_HOLDS	 32 /* of each fault thread */
 
@@ -392,6 +410,8 @@ struct ovc_host {
 
 	struct ovc_request requests[OVC_MAX_REQUESTS];
 	_Atomic bool have_requests;
+	struct ovc_ask asks[OVC_MAX_ASKS];
+	_Atomic unsigned asks_ready;
 
 	struct ovc_events *events; /* events.h */
 	void (*log)(int level, const char *line, void *opaque);

@@ -30,11 +30,13 @@
 #include "core/map.h"
 #include "core/meta.h"
 #include "core/probation.h"
+#include "in/ask.h"
 #include "in/faulter.h"
 #include "memory/memory.h"
 #include "share/promise.h"
 #include "sys/fail.h"
 #include "sys/thread.h"
+#include "trouble/disk.h"
 
 #define BUFFERS_MAX 1024 /* pages of I/O buffers */
 #define BUFFERS_MIN 256
@@ -178,6 +180,31 @@ static int drain(struct ovc_faulter *f, int fd)
 	return nr;
 }
 
+/* ---- what callers ask for ------------------------------------------------------ */
+
+static bool take_ask(struct ovc_faulter *f)
+{
+	struct ovc_ask *ask = ovc_ask_take(f->host);
+	struct ovc_arrival a = { 0 };
+	bool look;
+
+	if (!ask)
+		return false;
+	look = ask->what.to;
+	a.region = ask->what.region;
+	a.idx = a.demand = ask->what.idx;
+	a.nr = ask->what.nr;
+	a.slot = ask->what.slot;
+	a.write = ask->what.write;
+	if (ovc_disk_may_read(a.region->vm, f->n, a.nr, f->nr_free,
+			      f->nr_idle) &&
+	    ovc_read_queue(f, &a, OVC_NONE, ovc_now_ns(), ask))
+		return true;
+	if (!ovc_ask_answer(ask, -EAGAIN, NULL) && !look)
+		ovc_read_undo(&a);
+	return true;
+}
+
 /* ---- the step, and the thread ---------------------------------------------------- */
 
 bool ovc_faulter_step(struct ovc_faulter *f)
@@ -193,6 +220,8 @@ bool ovc_faulter_step(struct ovc_faulter *f)
 		f->queued = false;
 	}
 	did |= ovc_read_reap(f) > 0;
+	for (unsigned i = 0; i < BATCH && take_ask(f); i++)
+		did = true;
 	did |= ovc_prefetch_step(f);
 	if (f->queued) {
 		ovc_ring_submit(f->ring);

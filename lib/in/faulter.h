@@ -21,6 +21,7 @@ struct ovc_read {
 	uint64_t buffer; /* first page of the buffers */
 	uint64_t hold;	 /* page to hold back, or none */
 	uint64_t since;
+	struct ovc_ask *ask; /* a caller's; NULL: nobody but guests waits */
 };
 
 struct ovc_faulter {
@@ -66,9 +67,10 @@ void ovc_faulter_on_probation(void *arg, struct ovc_region *r, uint64_t idx);
 /* A fault that came at `since`, ns, was answered. */
 void ovc_faulter_note_latency(struct ovc_vm *vm, uint64_t since);
 
-/* Queues a read of nr pages that the caller made READING. False: no room. */
+/* Queues a read of nr pages that the caller made READING, for a caller that asked, or
+ * NULL. False: no room. */
 bool ovc_read_queue(struct ovc_faulter *f, const struct ovc_arrival *a,
-		    uint64_t hold, uint64_t since);
+		    uint64_t hold, uint64_t since, struct ovc_ask *ask);
 
 /* Pages that were made READING, and are not read after all. */
 void ovc_read_undo(const struct ovc_arrival *a);

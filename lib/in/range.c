@@ -3,10 +3,10 @@
  * What callers do with ranges, page by page in the caller's own thread.
  *
  * A page in a transient state is waited for: its owner is a thread that goes on by
- * itself (in dispatch mode we take its steps meanwhile). Reads of swap are pread
- * into a buffer of the caller's stack, a run of pages at a time; no ring is needed.
+ * itself (in dispatch mode we take its steps meanwhile). What must be read from swap a
+ * fault thread reads (ask.c), so that a disk that does not answer keeps no caller.
  *
- * Failures: pin takes back what it pinned; the others leave the pages that they
+ * Failures: what comes no nearer for half a minute is given up; pin takes back what it pinned; the others leave the pages that they
  * did not reach as they were.
  */
 #include "in/range.h"
@@ -19,6 +19,7 @@
 #include "core/budget.h"
 #include "core/control.h"
 #include "core/tables.h"
+#include "in/ask.h"
 #include "in/pager.h"
 #include "life/room.h"
 #include "memory/advice.h"
@@ -27,32 +28,21 @@
 #include "store/shared.h"
 #include "sys/memfd.h"
 
-#define RUN 16 /* pages read at once */
+#define RUN  64 /* pages brought in at once */
+#define LOOK 16 /* pages copied at once, on the caller's stack */
 
 /* ---- bringing in ------------------------------------------------------- */
 
-static int read_slots(struct ovc_vm *vm, uint64_t slot, void *buf, size_t len)
-{
-	int error;
-
-	do {
-		error = ovc_file_read(ovc_swap_file(vm->swap), buf, len,
-				      slot * OVC_PAGE);
-	} while (error == -EINTR || error == -EAGAIN);
-	return error;
-}
-
 /* The page at idx is ours to read, from `slot`; the ones behind it that can come
- * with the same pread are taken along. */
-static void read_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
-		     uint64_t slot, bool write)
+ * with the same read are taken along, up to `most`. Waits for at most ns: see ask.h. */
+static int read_run(struct ovc_region *r, uint64_t idx, uint64_t most,
+		    uint64_t slot, bool write, uint64_t ns)
 {
-	_Alignas(4096) char buf[RUN * OVC_PAGE];
-	struct ovc_arrival a = { r, idx, 1, slot, idx, write, buf };
+	struct ovc_asked a = { r, idx, 1, slot, write, NULL };
 	struct ovc_touched t;
 	int error;
 
-	while (a.nr < nr && a.nr < RUN) {
+	while (a.nr < most) {
 		uint64_t w = atomic_load(&r->words[idx + a.nr]);
 
 		if (ovc_word_state(w) != OVC_SWAPPED ||
@@ -67,21 +57,11 @@ static void read_run(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		}
 		a.nr++;
 	}
-	error = read_slots(r->vm, slot, buf, a.nr * OVC_PAGE);
-	if (error &&
-	    a.nr > 1) { /* one of them is bad: find out if it is ours */
-		for (; a.nr > 1; a.nr--)
-			ovc_pager_unread(r, idx + a.nr - 1, slot + a.nr - 1);
-		error = read_slots(r->vm, slot, buf, OVC_PAGE);
-	}
-	if (error == -EAGAIN || error == -ENOMEM) /* not the disk's word */
-		ovc_pager_unread(r, idx, slot);
-	else if (error)
-		ovc_pager_lost(r, idx, slot, error);
-	else
-		ovc_pager_arrived(&a, NULL, NULL);
-	/* Nothing of a guest stays on a stack, which is in core dumps. */
-	explicit_bzero(buf, sizeof(buf));
+	error = ovc_ask_read(&a, ns);
+	if (error == -EAGAIN || error == -ETIMEDOUT)
+		for (uint64_t i = 0; i < a.nr; i++)
+			ovc_pager_unread(r, idx + i, slot + i);
+	return error == -EINPROGRESS ? -ETIMEDOUT : error;
 }
 
 /* A page that is mapped from the store gets to be one that a touch copies. */
@@ -97,7 +77,9 @@ static void unmap(struct ovc_region *r, uint64_t idx)
 int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		       bool write, uint64_t patience)
 {
-	uint64_t since = 0, starved = 0;
+	uint64_t begun = ovc_now_ns(), since = 0, starved = 0, ns;
+	uint64_t most = nr < RUN ? nr : RUN;
+	int error;
 
 	for (unsigned round = 0;; round++) {
 		enum ovc_state s = ovc_word_state(atomic_load(&r->words[idx]));
@@ -114,7 +96,15 @@ int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		switch (ovc_pager_touch(r, idx, write || s == OVC_STORED, false,
 					&t)) {
 		case OVC_TOUCH_READ:
-			read_run(r, idx, nr, t.slot, write);
+			ns = ovc_now_ns() - begun;
+			ns = ns < OVC_PATIENCE_NS ? OVC_PATIENCE_NS - ns : 0;
+			error = read_run(r, idx, most, t.slot, write, ns);
+			if (error == -ETIMEDOUT)
+				return error;
+			if (!error)
+				break;
+			most = 1; /* for which there is room sooner */
+			ovc_host_pause(r->vm->host, round);
 			break;
 		case OVC_TOUCH_LOST:
 			return -EIO;
@@ -164,11 +154,20 @@ static int discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
 {
 	struct ovc_run run = { .idx = idx, .nr = nr };
 	struct ovc_donated done = { 0 };
+	int error;
 
 	if (any_pinned(r, idx, nr))
 		return ovc_fail(-EBUSY, "discard: a page of the range is "
 					"pinned; unpin it first");
-	return ovc_donate(r, &run, 1, OVC_DISCARDED, &done);
+	error = ovc_donate(r, &run, 1, OVC_DISCARDED, &done);
+	if (!error)
+		return 0;
+	return ovc_fail(error, "discard: %llu KiB stay as they were: %s",
+			(unsigned long long)done.failed * OVC_PAGE >> 10,
+			error == -ETIMEDOUT ?
+				"somebody reads them, and the swap does not "
+				"answer" :
+				strerror(-error));
 }
 
 int ovc_range_discard(struct ovc_region *r, uint64_t idx, uint64_t nr)
@@ -387,8 +386,6 @@ void ovc_range_set_sharing(struct ovc_region *r, uint64_t idx, uint64_t nr,
 
 /* ---- read ------------------------------------------------------------------ */
 
-/* Copies a page that we made FILLING (it was with the guest, or staged) or
- * READING (it was swapped), and gives it back as it was. */
 /* A page that the guest had: a slot that is not known to be good any more goes. */
 static int copy_guests(struct ovc_region *r, uint64_t idx, uint64_t was,
 		       char *page)
@@ -407,16 +404,72 @@ static int copy_guests(struct ovc_region *r, uint64_t idx, uint64_t was,
 	return error;
 }
 
-static int copy_swapped(struct ovc_region *r, uint64_t idx, uint64_t slot,
-			char *page)
+/* Has the bytes of nr pages that are ours copied from contiguous slots. */
+static int copy_slots(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      uint64_t slot, char *page)
 {
-	int error = read_slots(r->vm, slot, page, OVC_PAGE);
+	const struct ovc_asked a = { r, idx, nr, slot, false, page };
+	uint64_t since = 0;
+	int error;
 
-	if (!error &&
-	    ovc_swap_checksum(page) != ovc_swap_sum(r->vm->swap, slot))
-		error = -EBADMSG;
-	ovc_pager_end(r, idx, OVC_EV_READ_CANCEL, slot);
-	return error;
+	for (unsigned round = 0;; round++) {
+		error = ovc_ask_read(&a, OVC_PATIENCE_NS);
+		if (error == -EINPROGRESS)
+			return -ETIMEDOUT;
+		if (error != -EAGAIN && error != -EINTR && error != -ENOMEM &&
+		    error != -ECANCELED) /* not the disk's word */
+			return error;
+		ovc_host_pause(r->vm->host, round);
+		if (ovc_waited_for(&since, round, OVC_PATIENCE_NS))
+			return -ETIMEDOUT;
+	}
+}
+
+/* Pages behind one that is ours to read from `slot`, which can come with it. */
+static uint64_t borrow_more(struct ovc_region *r, uint64_t idx, uint64_t most,
+			    uint64_t slot)
+{
+	uint64_t n;
+
+	for (n = 1; n < most; n++) {
+		uint64_t w = atomic_load(&r->words[idx + n]);
+
+		if (ovc_word_state(w) != OVC_SWAPPED ||
+		    ovc_word_value(w) != slot + n ||
+		    ovc_page_try(&r->words[idx + n], &w, OVC_EV_LOOK,
+				 slot + n) != OVC_ACT_COPY)
+			break;
+	}
+	return n;
+}
+
+static void give_back(struct ovc_region *r, uint64_t idx, uint64_t nr,
+		      uint64_t slot)
+{
+	for (uint64_t i = 0; i < nr; i++)
+		ovc_pager_end(r, idx + i, OVC_EV_READ_CANCEL, slot + i);
+}
+
+/* Several, where that can be: *nr at most, and those that are good. One that is bad is
+ * found to be so when it is the first. */
+static int copy_swapped(struct ovc_region *r, uint64_t idx, uint64_t *nr,
+			uint64_t slot, char *page)
+{
+	uint64_t n = borrow_more(r, idx, *nr, slot), good = 0;
+	int error = copy_slots(r, idx, n, slot, page);
+
+	if (error && error != -ETIMEDOUT && n > 1) {
+		give_back(r, idx + 1, n - 1, slot + 1);
+		n = 1;
+		error = copy_slots(r, idx, n, slot, page);
+	}
+	while (!error && good < n &&
+	       ovc_swap_checksum(page + good * OVC_PAGE) ==
+		       ovc_swap_sum(r->vm->swap, slot + good))
+		good++;
+	give_back(r, idx, n, slot);
+	*nr = good;
+	return !error && !good ? -EBADMSG : error;
 }
 
 static int copy_store(struct ovc_region *r, uint64_t page, char *to)
@@ -457,17 +510,18 @@ static int copy_staged(struct ovc_region *r, uint64_t idx, uint64_t pos,
 /* Copies a page that we made FILLING (it was with the guest, or staged) or
  * READING (it was swapped), and gives it back as it was. */
 static int copy_borrowed(struct ovc_region *r, uint64_t idx, uint64_t was,
-			 char *page)
+			 char *page, uint64_t *nr)
 {
 	uint64_t value = ovc_word_value(was);
 	int error;
 
+	if (ovc_word_state(was) == OVC_SWAPPED)
+		return copy_swapped(r, idx, nr, value, page);
+	*nr = 1;
 	switch (ovc_word_state(was)) {
 	case OVC_RESIDENT:
 	case OVC_CLEAN:
 		return copy_guests(r, idx, was, page);
-	case OVC_SWAPPED:
-		return copy_swapped(r, idx, value, page);
 	case OVC_STORED:
 		error = copy_store(r, value, page);
 		ovc_pager_end(r, idx, OVC_EV_TO_STORE, value);
@@ -491,20 +545,27 @@ static int copy_empty(struct ovc_region *r, uint64_t idx, char *page)
 	return 0;
 }
 
-static int read_page(struct ovc_region *r, uint64_t idx, char *page)
+/* Copies page idx, and maybe more: *nr at most, and as many as were copied. */
+static int read_pages(struct ovc_region *r, uint64_t idx, char *page,
+		      uint64_t *nr)
 {
+	uint64_t since = 0;
+
 	for (unsigned round = 0;; round++) {
 		uint64_t w = atomic_load(&r->words[idx]), was = w;
 
 		if (ovc_word_transient(w)) {
 			ovc_host_pause(r->vm->host, round);
+			if (ovc_waited_for(&since, round, OVC_PATIENCE_NS))
+				return -ETIMEDOUT;
 			continue;
 		}
 		switch (ovc_page_try(&r->words[idx], &w, OVC_EV_LOOK,
 				     ovc_word_value(w))) {
 		case OVC_ACT_COPY:
-			return copy_borrowed(r, idx, was, page);
+			return copy_borrowed(r, idx, was, page, nr);
 		case OVC_ACT_NONE:
+			*nr = 1;
 			if (ovc_word_state(was) == OVC_POISONED)
 				return -EIO;
 			if (ovc_word_state(was) == OVC_EMPTY)
@@ -547,6 +608,13 @@ static int read_untracked(struct ovc_region *r, uint64_t offset, char *to,
 
 static int read_failed(uint64_t offset, int error)
 {
+	if (error == -ETIMEDOUT)
+		return ovc_fail(error,
+				"read: the page at offset %#llx of the region "
+				"was waited for in vain for %llu s: the swap "
+				"does not answer",
+				(unsigned long long)offset,
+				OVC_PATIENCE_NS / 1000000000);
 	return ovc_fail(-EIO,
 			"read: the page at offset %#llx of the region is lost "
 			"or could not be read (error %d)",
@@ -554,19 +622,20 @@ static int read_failed(uint64_t offset, int error)
 }
 
 static int read_tracked(struct ovc_region *r, uint64_t offset, char *to,
-			size_t len, char *page)
+			size_t len, char *pages)
 {
-	int error;
-
 	while (len) {
-		size_t at = offset % OVC_PAGE, n = OVC_PAGE - at;
+		size_t at = offset % OVC_PAGE, n;
+		uint64_t nr = (at + len + OVC_PAGE - 1) / OVC_PAGE;
+		int error;
 
-		error = read_page(r, offset / OVC_PAGE, page);
+		nr = nr < LOOK ? nr : LOOK;
+		error = read_pages(r, offset / OVC_PAGE, pages, &nr);
 		if (error)
 			return read_failed(offset, error);
-		if (n > len)
-			n = len;
-		memcpy(to, page + at, n);
+		n = nr * OVC_PAGE - at;
+		n = n < len ? n : len;
+		memcpy(to, pages + at, n);
 		to += n;
 		offset += n;
 		len -= n;
@@ -577,16 +646,18 @@ static int read_tracked(struct ovc_region *r, uint64_t offset, char *to,
 /* The stack is in core dumps: no guest's bytes are left there. */
 int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf, size_t len)
 {
-	_Alignas(4096) char page[OVC_PAGE];
+	_Alignas(4096) char pages[LOOK * OVC_PAGE];
+	size_t used;
 	int error;
 
 	if (atomic_load(&r->tracked)) {
-		error = read_tracked(r, offset, buf, len, page);
+		error = read_tracked(r, offset, buf, len, pages);
 	} else {
-		error = read_untracked(r, offset, buf, len, page);
+		error = read_untracked(r, offset, buf, len, pages);
 		error = error ? read_failed(offset, error) : 0;
 	}
-	explicit_bzero(page, sizeof(page));
+	used = (len / OVC_PAGE + 2) * OVC_PAGE;
+	explicit_bzero(pages, used < sizeof(pages) ? used : sizeof(pages));
 	return error;
 }
 

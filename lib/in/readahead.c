@@ -33,7 +33,7 @@ bool ovc_window_flush(struct ovc_faulter *f, struct ovc_window *w)
 		hold = w->a.idx + w->a.nr / 2;
 	if (hold == w->a.demand)
 		hold = OVC_NONE;
-	ok = may && ovc_read_queue(f, &w->a, hold, w->since);
+	ok = may && ovc_read_queue(f, &w->a, hold, w->since, NULL);
 	if (!ok) /* who asked asks again, when it is woken */
 		ovc_read_undo(&w->a);
 	if (may && !ok && w->a.demand != OVC_NONE)

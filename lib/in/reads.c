@@ -10,6 +10,7 @@
 
 #include "balloon/donate.h"
 #include "core/probation.h"
+#include "in/ask.h"
 #include "in/faulter.h"
 #include "memory/memory.h"
 #include "trouble/disk.h"
@@ -32,7 +33,7 @@ void ovc_faulter_note_latency(struct ovc_vm *vm, uint64_t since)
 }
 
 bool ovc_read_queue(struct ovc_faulter *f, const struct ovc_arrival *a,
-		    uint64_t hold, uint64_t since)
+		    uint64_t hold, uint64_t since, struct ovc_ask *ask)
 {
 	struct ovc_vm *vm = a->region->vm;
 	struct ovc_ring_io io = { 0 };
@@ -53,6 +54,7 @@ bool ovc_read_queue(struct ovc_faulter *f, const struct ovc_arrival *a,
 	q->buffer = buffer;
 	q->hold = hold;
 	q->since = since;
+	q->ask = ask;
 	q->iov.iov_base = f->buffers + buffer * OVC_PAGE;
 	q->iov.iov_len = a->nr * OVC_PAGE;
 	io.fixed = true;
@@ -145,7 +147,7 @@ static void arrived(struct ovc_faulter *f, struct ovc_read *q)
 	}
 	if (a.nr)
 		ovc_pager_arrived(&a, ovc_faulter_on_probation, f);
-	if (q->a.demand != OVC_NONE)
+	if (q->a.demand != OVC_NONE && !q->ask)
 		ovc_faulter_note_latency(q->a.region->vm, q->since);
 }
 
@@ -170,7 +172,7 @@ static void failed(struct ovc_faulter *f, struct ovc_read *q, int error)
 			ovc_pager_unread(r, idx, slot);
 		else if (!again)
 			ovc_pager_lost(r, idx, slot, error);
-		else if (!ovc_read_queue(f, &one, OVC_NONE, q->since))
+		else if (!ovc_read_queue(f, &one, OVC_NONE, q->since, NULL))
 			/* No room: the guest asks again. */
 			ovc_pager_unread(r, idx, slot),
 				ovc_memory_wake(r, idx, 1);
@@ -187,6 +189,38 @@ static void forsake(const struct ovc_arrival *a)
 		ovc_drop_begin(a->region, i, &busy);
 }
 
+static void arrived_or_not(struct ovc_faulter *f, struct ovc_read *q,
+			   int result)
+{
+	struct ovc_read copy = *q;
+
+	if (atomic_load(&q->a.region->gone)) {
+		release(f, q);
+		forsake(&copy.a);
+	} else if (result == (int)q->iov.iov_len) {
+		arrived(f, q);
+		release(f, q);
+	} else {
+		release(f, q);
+		failed(f, &copy, result < 0 ? result : -EIO);
+	}
+	if (copy.ask)
+		ovc_ask_answer(copy.ask, 0, NULL);
+}
+
+/* What a caller looks at stays where it is. */
+static void looked_at(struct ovc_faulter *f, struct ovc_read *q, int result)
+{
+	bool all = result == (int)q->iov.iov_len;
+
+	ovc_ask_answer(q->ask,
+		       all	  ? 0 :
+		       result < 0 ? result :
+				    -EIO,
+		       q->a.bytes);
+	release(f, q);
+}
+
 unsigned ovc_read_reap(struct ovc_faulter *f)
 {
 	struct ovc_ring_done done[AT_ONCE];
@@ -194,21 +228,14 @@ unsigned ovc_read_reap(struct ovc_faulter *f)
 
 	for (unsigned i = 0; i < nr; i++) {
 		struct ovc_read *q = &f->ios[done[i].user];
-		struct ovc_read copy = *q;
+		struct ovc_region *r = q->a.region;
 
-		if (atomic_load(&q->a.region->gone)) {
-			release(f, q);
-			forsake(&copy.a);
-		} else if (done[i].result == (int)q->iov.iov_len) {
-			arrived(f, q);
-			release(f, q);
-		} else {
-			release(f, q);
-			failed(f, &copy,
-			       done[i].result < 0 ? done[i].result : -EIO);
-		}
+		if (q->ask && q->ask->what.to)
+			looked_at(f, q, done[i].result);
+		else
+			arrived_or_not(f, q, done[i].result);
 		/* From here on it may be freed. */
-		atomic_fetch_sub(&copy.a.region->ios, 1);
+		atomic_fetch_sub(&r->ios, 1);
 	}
 	return nr;
 }

@@ -17,6 +17,7 @@
 #include "core/budget.h"
 #include "core/control.h"
 #include "core/events.h"
+#include "in/ask.h"
 #include "core/internal.h"
 #include "core/map.h"
 #include "core/meta.h"
@@ -336,6 +337,7 @@ int ovc_host_build(const struct ovc_host_options *o, struct ovc_host **hostp)
 	host->proc = (struct ovc_proc)OVC_PROC_NONE;
 	ovc_proc_open(&host->proc);
 	pthread_mutex_init(&host->control, NULL);
+	ovc_asks_init(host);
 	host->flags = o->flags;
 	host->without = o->without;
 	host->reserve_asked = o->reserve;

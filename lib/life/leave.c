@@ -45,17 +45,19 @@
 #include "share/promise.h"
 #include "share/share.h"
 
-#define GROUP	 512   /* pages whose words are looked at together */
-#define PIECE	 65536 /* pages that are unregistered with one call */
-#define TRIES	 8
-#define SLACK	 64	       /* pages that come and go meanwhile */
-#define SHORT_NS 1000000000ull /* for memory that is not to be expected */
+#define GROUP	  512	/* pages whose words are looked at together */
+#define PIECE	  65536 /* pages that are unregistered with one call */
+#define TRIES	  8
+#define SLACK	  64		/* pages that come and go meanwhile */
+#define SHORT_NS  1000000000ull /* for memory that is not to be expected */
+#define SILENT_NS 1000000ull /* for one read more, of a disk that is silent */
 
 struct leaving {
 	struct ovc_region *r;
 	enum ovc_leave_how how;
-	bool full;     /* there is no room for more */
-	bool mute;     /* the disk does not answer */
+	bool full;   /* there is no room for more */
+	bool mute;   /* the disk does not answer */
+	bool silent; /* it did not when somebody's read was waited for, either */
 	uint64_t lost; /* pages that are poisoned */
 };
 
@@ -85,11 +87,13 @@ static int give_up(struct leaving *l, uint64_t idx)
 		else if (s == OVC_STAGED || s == OVC_WRITING || s == OVC_DOOMED)
 			ovc_pager_touch(l->r, idx, true, false, &t);
 		ovc_host_pause(host, round);
-		if (!ovc_waited_for(&since, round, OVC_ANSWER_NS))
+		if (!ovc_waited_for(&since, round,
+				    l->silent ? SILENT_NS : OVC_ANSWER_NS))
 			continue;
 		/* A disk does not answer who reads it. If it does so yet, in
 		 * time, the page is what it was. */
 		if (s == OVC_READING) {
+			l->silent = true;
 			ovc_memory_poison(l->r, idx);
 			l->lost++;
 			return -EIO;

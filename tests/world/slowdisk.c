@@ -139,27 +139,34 @@ static void *read_some(void *arg)
 	return NULL;
 }
 
-/* One read a second from the device that a directory is on. False: it cannot be had. */
-static bool slow_reads(const char *dir)
+static void throttle(const char *dir, const char *what, unsigned most)
 {
 	struct stat st;
-	char path[] = "/sys/fs/cgroup/blkio/blkio.throttle.read_iops_device";
 
 	cr_assert_eq(stat(dir, &st), 0);
-	machine_undo("echo '%u:%u 0' >%s", major(st.st_dev), minor(st.st_dev),
-		     path);
-	return !machine_run("echo '%u:%u 1' >%s", major(st.st_dev),
-			    minor(st.st_dev), path);
+	if (machine_run("echo '%u:%u %u' >/sys/fs/cgroup/blkio/"
+			"blkio.throttle.read_%s_device",
+			major(st.st_dev), minor(st.st_dev), most, what) &&
+	    most)
+		cr_skip_test("no blkio throttling (cgroup v1) here");
 }
 
-static void fast_reads(const char *dir)
+/* So many reads (iops), or bytes (bps), a second and no more from the device that a
+ * directory is on. It is put back when the test ends. */
+static void slow_reads(const char *dir, const char *what)
 {
 	struct stat st;
 
 	cr_assert_eq(stat(dir, &st), 0);
-	machine_run("echo '%u:%u 0' "
-		    ">/sys/fs/cgroup/blkio/blkio.throttle.read_iops_device",
-		    major(st.st_dev), minor(st.st_dev));
+	machine_undo("echo '%u:%u 0' >/sys/fs/cgroup/blkio/"
+		     "blkio.throttle.read_%s_device",
+		     major(st.st_dev), minor(st.st_dev), what);
+	throttle(dir, what, 1);
+}
+
+static void fast_reads(const char *dir, const char *what)
+{
+	throttle(dir, what, 0);
 }
 
 ParameterizedTestParameters(slowdisk, a_disk_that_hardly_reads_is_its_vms_own)
@@ -185,8 +192,7 @@ ParameterizedTest(enum kind *kind, slowdisk,
 	fill_pages(t.mem, 0, PAGES, SEED_B);
 	cr_assert_eq(ovc_vm_reclaim(t.w.vm, t.w.mem, LEN), 0);
 	cr_assert_eq(ovc_vm_reclaim(t.b, t.mem, LEN), 0);
-	if (!slow_reads(dir))
-		cr_skip_test("no blkio throttling (cgroup v1) here");
+	slow_reads(dir, "iops");
 	for (uintptr_t i = 0; i < READERS; i++)
 		cr_assert_eq(pthread_create(&readers[i], NULL, read_some,
 					    (void *)i),
@@ -197,11 +203,144 @@ ParameterizedTest(enum kind *kind, slowdisk,
 		cr_assert_eq(ovc_vm_reclaim(t.b, t.mem, LEN), 0);
 	}
 	stop = true;
-	fast_reads(dir);
+	fast_reads(dir, "iops");
 	for (unsigned i = 0; i < READERS; i++) {
 		pthread_join(readers[i], &bad);
 		cr_assert_null(bad);
 	}
 	cr_assert_eq(check_pages(t.w.mem, 0, PAGES, 1), -1);
 	close_two();
+}
+
+/* ---- reads that are not answered ------------------------------------------------ */
+
+#define TOUCHED 100 /* a page that a guest waits for */
+#define PINNED	500
+#define READ	900
+
+static struct {
+	atomic_uint ended;
+	int pin, read, read_touched, discard;
+} calls;
+
+static void *touch_it(void *arg)
+{
+	return is_page(t.w.mem + TOUCHED * PAGE, TOUCHED, 1) ? NULL : arg;
+}
+
+static void *pin_it(void *arg)
+{
+	calls.pin = ovc_vm_pin(t.w.vm, t.w.mem + PINNED * PAGE, 8 * PAGE);
+	calls.ended++;
+	return arg;
+}
+
+static void *read_it(void *arg)
+{
+	static char page[2 * PAGE];
+
+	calls.read = ovc_vm_read(t.w.vm, t.w.mem + READ * PAGE, page, PAGE + 1);
+	calls.ended++;
+	return arg;
+}
+
+static void *read_what_is_touched(void *arg)
+{
+	static char page[PAGE];
+
+	calls.read_touched =
+		ovc_vm_read(t.w.vm, t.w.mem + TOUCHED * PAGE, page, PAGE);
+	calls.ended++;
+	return arg;
+}
+
+static void *discard_what_is_touched(void *arg)
+{
+	calls.discard = ovc_vm_discard(t.w.vm, t.w.mem + TOUCHED * PAGE, PAGE);
+	calls.ended++;
+	return arg;
+}
+
+static bool await_calls(unsigned nr, unsigned seconds)
+{
+	for (unsigned i = 0; i < seconds * 100 && calls.ended < nr; i++)
+		usleep(10000);
+	return calls.ended == nr;
+}
+
+/* With one byte a second, none comes in the time of a test. */
+static const char *open_silent(void)
+{
+	const char *dir;
+
+	need_userfaultfd();
+	dir = machine_mount("ext4", 200, "-q -O ^has_journal");
+	open_two(ANON, dir, 3 * LEN);
+	if (!(host_stats(&t.w).features & OVC_FEATURE_DIRECT_IO))
+		cr_skip_test("no O_DIRECT: the page cache would answer");
+	fill_pages(t.w.mem, 0, PAGES, 1);
+	cr_assert_eq(ovc_vm_reclaim(t.w.vm, t.w.mem, LEN), 0);
+	slow_reads(dir, "bps");
+	return dir;
+}
+
+Test(slowdisk, a_disk_that_reads_nothing_keeps_no_caller)
+{
+	void *(*const begin[])(void *) = { pin_it, read_it,
+					   read_what_is_touched,
+					   discard_what_is_touched };
+	const char *dir = open_silent();
+	pthread_t guest, threads[4];
+	bool ended;
+	void *bad;
+
+	pthread_create(&guest, NULL, touch_it, &t);
+	usleep(200000);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, begin[i], NULL);
+	usleep(1000000);
+	cr_expect_eq(calls.ended, 0, "the disk answered");
+	/* The other VM, and its disk, go on. */
+	fill_pages(t.mem, 0, PAGES, SEED_B);
+	cr_expect_eq(ovc_vm_reclaim(t.b, t.mem, LEN), 0);
+	cr_expect_eq(check_pages(t.mem, 0, PAGES, SEED_B), -1);
+	ended = await_calls(4, 45 * PATIENCE);
+	fast_reads(dir, "bps");
+	cr_expect(ended, "%u of 4 calls ended", calls.ended);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	pthread_join(guest, &bad);
+	cr_expect_null(bad);
+	cr_expect_eq(calls.pin, -ETIMEDOUT);
+	cr_expect_eq(calls.read, -ETIMEDOUT);
+	cr_expect_eq(calls.read_touched, -ETIMEDOUT);
+	cr_expect_eq(calls.discard, -ETIMEDOUT);
+	cr_expect_eq(vm_stats(&t.w).pinned, 0);
+	cr_expect_eq(ovc_vm_pin(t.w.vm, t.w.mem, LEN), 0, "%s", ovc_error());
+	cr_expect_eq(check_pages(t.w.mem, 0, PAGES, 1), -1);
+	cr_expect_eq(world_count_events(&t.w, OVC_EVENT_POISONED), 0);
+	close_two();
+}
+
+static void *destroy_it(void *arg)
+{
+	ovc_vm_destroy(&t.w.vm, 0);
+	calls.ended++;
+	return arg;
+}
+
+Test(slowdisk, a_vm_ends_that_cannot_be_read_back)
+{
+	const char *dir = open_silent();
+	pthread_t thread;
+	bool ended;
+
+	pthread_create(&thread, NULL, destroy_it, NULL);
+	ended = await_calls(1, 60 * PATIENCE);
+	fast_reads(dir, "bps");
+	cr_expect(ended, "it waits for the disk");
+	pthread_join(thread, NULL);
+	ovc_vm_destroy(&t.b, OVC_THROW_AWAY);
+	ovc_host_destroy(&t.w.host);
+	cr_expect_null(t.w.host);
 }

@@ -135,17 +135,21 @@ static void note_refused(struct ovc_region *r, const struct ovc_taken *t,
 		ovc_untaken_refused(r, idx, n, error);
 }
 
-/* Stages candidates of one chunk; idx rising. Returns how many were taken. */
+/* Stages candidates of one chunk; idx rising. Returns how many were taken. *moving: some
+ * were somebody else's for a moment, or the kernel's. */
 static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
-			    const uint64_t *words, unsigned nr)
+			    const uint64_t *words, unsigned nr, bool *moving)
 {
 	struct ovc_taken t[OVC_CHUNK];
 	unsigned got = 0, n = 0;
 
 	for (unsigned i = 0; i < nr; i++) {
-		if (prepare(r, idx[i], words[i], &t[n]))
+		if (prepare(r, idx[i], words[i], &t[n])) {
 			n++;
-		else if (r->untaken) /* it is another page by now */
+			continue;
+		}
+		*moving = true;
+		if (r->untaken) /* it is another page by now */
 			ovc_untaken_clear(r, idx[i]);
 	}
 	if (n)
@@ -158,6 +162,7 @@ static unsigned stage_chunk(struct ovc_region *r, const uint64_t *idx,
 		else
 			taken(r, e, &t[i]);
 		got += !t[i].error;
+		*moving |= t[i].error == -EAGAIN;
 	}
 	if (got < n || r->untaken)
 		note_refused(r, t, n);
@@ -175,6 +180,7 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 {
 	uint64_t own[OVC_CHUNK], words[OVC_CHUNK], now = ovc_now_ns();
 	unsigned n = 0;
+	bool moving = false; /* nobody asks */
 
 	if (r->refused != OVC_UNTAKEN_NR)
 		return 0;
@@ -186,7 +192,7 @@ unsigned ovc_stage_pages(struct ovc_region *r, const uint64_t *idx, unsigned nr)
 		own[n] = idx[i];
 		words[n++] = w;
 	}
-	return n ? stage_chunk(r, own, words, n) : 0;
+	return n ? stage_chunk(r, own, words, n, &moving) : 0;
 }
 
 /* May this VM's pages go anywhere? */
@@ -230,7 +236,7 @@ unsigned ovc_stage_chunk(struct ovc_region *r, uint64_t first, uint64_t nr,
 		idx[n] = i;
 		words[n++] = w;
 	}
-	return n ? stage_chunk(r, idx, words, n) : 0;
+	return n ? stage_chunk(r, idx, words, n, moving) : 0;
 }
 
 /* Moves a region's hand by one chunk, over words that were never used in one go.
@@ -418,6 +424,7 @@ static unsigned stage_scattered(struct ovc_region *r, uint64_t *idx,
 {
 	uint64_t words[OVC_CHUNK], now = ovc_now_ns();
 	unsigned n = 0;
+	bool moving = false; /* nobody asks */
 
 	if (r->refused != OVC_UNTAKEN_NR)
 		return 0;
@@ -432,7 +439,7 @@ static unsigned stage_scattered(struct ovc_region *r, uint64_t *idx,
 		idx[n] = idx[i];
 		words[n++] = w;
 	}
-	return n ? stage_chunk(r, idx, words, n) : 0;
+	return n ? stage_chunk(r, idx, words, n, &moving) : 0;
 }
 
 /* The oldest on probation, beyond those that may stay. */

@@ -4,6 +4,9 @@
  * the end whether every page was right. What cannot be set up is named, and
  * ends it with 1. Ctrl-C makes the vCPUs leave; the rest is as at the end.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,11 +49,16 @@ static bool create(void)
 		.policy_trace = trace_decision,
 	};
 	unsigned i;
+	int error;
 
 	if (vmm.scenario)
 		scenario_options(&policy);
-	if (ovc_host_create(&options, &vmm.host)) {
-		say(NULL, "%s", ovc_error());
+	error = ovc_host_create(&options, &vmm.host);
+	if (error) {
+		say(NULL, "%s%s", ovc_error(),
+		    error == -EPERM || error == -ENOSYS ?
+			    " (ovc-check lists what this host allows)" :
+			    "");
 		return false;
 	}
 	vmm.vm = calloc(vmm.vms + vmm.scenario, sizeof(*vmm.vm));
@@ -96,8 +104,29 @@ static int run(void)
 	pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
 	for (i = 0; i < vmm.vms; i++)
 		vm_stop(&vmm.vm[i]);
-	ok = table_summary() && scenario_ok() && ok;
+	ok = table_summary(interrupted) && scenario_ok() && ok;
 	return ok ? 0 : interrupted ? 130 : 1;
+}
+
+/* A descriptor that is closed would be the next file's, and be written to. */
+static void open_standard(void)
+{
+	int fd;
+
+	for (fd = 0; fd >= 0 && fd <= STDERR_FILENO;)
+		fd = open("/dev/null", O_RDWR);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* What was printed counts for nothing where it was not written. */
+static bool flush_standard(void)
+{
+	bool written = !fflush(stdout) && !ferror(stdout);
+
+	if (!written)
+		say(NULL, "standard output: not all of it could be written");
+	return written;
 }
 
 int main(int argc, char **argv)
@@ -105,6 +134,7 @@ int main(int argc, char **argv)
 	int status = 1;
 	unsigned i;
 
+	open_standard();
 	options_parse(argc, argv);
 
 	/* For this thread alone, which takes them with sigtimedwait(). */
@@ -122,5 +152,5 @@ int main(int argc, char **argv)
 	trace_close();
 	if (vmm.kvm_fd >= 0)
 		close(vmm.kvm_fd);
-	return status;
+	return flush_standard() || status ? status : 1;
 }

@@ -51,7 +51,7 @@ double seconds_now(void)
 
 void say(const char *who, const char *format, ...)
 {
-	char text[256];
+	char text[512];
 	va_list args;
 
 	va_start(args, format);
@@ -62,12 +62,35 @@ void say(const char *who, const char *format, ...)
 	table_unlock();
 }
 
+/* One line of what stays below `width`: one that wraps cannot be erased. */
+__attribute__((format(printf, 2, 3))) static void
+print_line(unsigned width, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	printf("%.*s\n", (int)width, text);
+}
+
+/* The widest, and what has room in 80 columns: without targt and p50. */
+#define WIDE	  89
+#define UNLIMITED 255
+
 #define HEADER                                                         \
 	"MiB, us           entit activ resid shared  swap ball targt " \
 	"flt/s  in/s out/s   p50   p99"
 #define ROW_TABLE                                                      \
 	"%-4s %-7s %3.0f%% %5.0f %5.0f %5.0f %6.0f %5.0f %4.0f %5.0f " \
-	"%5.0f %5.0f %5.0f %5.0f %5.0f\n"
+	"%5.0f %5.0f %5.0f %5.0f %5.0f"
+#define HEADER_NARROW                                            \
+	"MiB, us           entit activ resid shared  swap ball " \
+	"flt/s  in/s out/s   p99"
+#define ROW_NARROW                                               \
+	"%-4s %-7s %3.0f%% %5.0f %5.0f %5.0f %6.0f %5.0f %4.0f " \
+	"%5.0f %5.0f %5.0f %5.0f"
 #define ROW_JSON                                                         \
 	"{\"vm\":\"%s\",\"state\":\"%s\",\"percent\":%.0f,"              \
 	"\"resident_mib\":%.2f,\"shared_mib\":%.2f,\"broken_mib\":%.2f," \
@@ -96,42 +119,79 @@ static void print_row_json(const struct vm *vm, const struct report *report,
 	       MIB(now->entitlement), report->checks);
 }
 
-static void print_row(struct vm *vm, double seconds)
+static void print_row_text(const struct vm *vm, const char *state,
+			   double percent, double seconds, unsigned width)
 {
 	const struct ovc_vm_stats *now = &vm->now, *before = &vm->before;
+	double entitled = MIB(now->entitlement), active = MIB(now->active);
+	double held = MIB(now->resident + now->charged_bytes);
+	double shared = MIB(now->shared_bytes), swapped = MIB(now->swapped);
+	double balloon = MIB(now->ballooned);
+	double faults = (double)(now->faults - before->faults) / seconds;
+	double in = MIB(now->swap_in_bytes - before->swap_in_bytes) / seconds;
+	double out =
+		MIB(now->swap_out_bytes - before->swap_out_bytes) / seconds;
+	double p50 = (double)now->fault_p50_ns / 1e3;
+	double p99 = (double)now->fault_p99_ns / 1e3;
+
+	if (width >= WIDE)
+		print_line(width, ROW_TABLE, vm->name, state, percent, entitled,
+			   active, held, shared, swapped, balloon,
+			   MIB(now->balloon_target), faults, in, out, p50, p99);
+	else
+		print_line(width, ROW_NARROW, vm->name, state, percent,
+			   entitled, active, held, shared, swapped, balloon,
+			   faults, in, out, p99);
+}
+
+static void print_row(struct vm *vm, double seconds, unsigned width)
+{
 	struct report report = vm_report(vm);
 	const char *state = vm->failed ? "failed" : phases[report.phase];
 	double percent = 100;
 
 	if (report.total && report.done < report.total)
 		percent = 100.0 * (double)report.done / (double)report.total;
-	if (vmm.json) {
+	if (vmm.json)
 		print_row_json(vm, &report, state, percent, seconds);
-		return;
-	}
-	printf(ROW_TABLE, vm->name, state, percent, MIB(now->entitlement),
-	       MIB(now->active), MIB(now->resident + now->charged_bytes),
-	       MIB(now->shared_bytes), MIB(now->swapped), MIB(now->ballooned),
-	       MIB(now->balloon_target),
-	       (double)(now->faults - before->faults) / seconds,
-	       MIB(now->swap_in_bytes - before->swap_in_bytes) / seconds,
-	       MIB(now->swap_out_bytes - before->swap_out_bytes) / seconds,
-	       (double)now->fault_p50_ns / 1e3,
-	       (double)now->fault_p99_ns / 1e3);
+	else
+		print_row_text(vm, state, percent, seconds, width);
 }
 
 #define HOST_TABLE                                             \
 	"host: %.1f of %.0f MiB used, %.1f staged, %.1f own, " \
-	"%.0f swapped, %.0f saved, memory is %s\n"
+	"%.0f swapped, %.0f saved, memory is %s"
+#define HOST_NARROW                                                     \
+	"host: %.0f of %.0f MiB, %.0f staged, %.0f own, %.0f swapped, " \
+	"%.0f saved, %s"
 #define HOST_JSON                                                    \
 	"{\"host\":true,\"used_mib\":%.2f,\"budget_mib\":%.2f,"      \
 	"\"staged_mib\":%.2f,\"own_mib\":%.2f,\"swapped_mib\":%.2f," \
 	"\"saved_mib\":%.2f,\"memory\":\"%s\",\"time\":%.2f}\n"
 
-/* What guests have beyond what it takes: it may be less than nothing for once. */
+/* What guests have beyond what it takes: it may be less than nothing for once, but
+ * is not shown as -0. */
 static double saved_mib(const struct ovc_host_stats *host)
 {
-	return MIB(host->shared_bytes) - MIB(host->store_bytes);
+	double saved = MIB(host->shared_bytes) - MIB(host->store_bytes);
+
+	return saved < 0 && saved > -0.5 ? 0 : saved;
+}
+
+static void print_host(const struct ovc_host_stats *host, unsigned width)
+{
+	const char *state = ovc_policy_state_name(host->policy_state);
+	double used = MIB(host->used), budget = MIB(host->budget);
+	double staged = MIB(host->staged), swapped = MIB(host->swapped);
+	double own = MIB(host->metadata + host->buffers);
+	double saved = saved_mib(host);
+
+	if (vmm.json)
+		printf(HOST_JSON, used, budget, staged, own, swapped, saved,
+		       state, (double)(shown - vmm.began) / 1e9);
+	else
+		print_line(width, width >= WIDE ? HOST_TABLE : HOST_NARROW,
+			   used, budget, staged, own, swapped, saved, state);
 }
 
 static void sample(struct ovc_host_stats *host)
@@ -173,7 +233,7 @@ void table_show(void)
 	struct winsize window = { 0 };
 	struct ovc_host_stats host;
 	uint64_t now = now_ns();
-	unsigned i, rows = vmm.vms;
+	unsigned i, rows = vmm.vms, width = UNLIMITED;
 	double seconds;
 
 	if (!shown)
@@ -188,17 +248,15 @@ void table_show(void)
 		ioctl(STDOUT_FILENO, TIOCGWINSZ, &window);
 	if (window.ws_row > 4 && rows > window.ws_row - 4u)
 		rows = window.ws_row - 4u; /* what scrolls off stays there */
+	if (live && window.ws_col < UNLIMITED)
+		width = (window.ws_col ? window.ws_col : 80u) - 1;
 
 	table_lock();
 	if (!vmm.json)
-		puts(HEADER);
+		print_line(width, "%s", width >= WIDE ? HEADER : HEADER_NARROW);
 	for (i = 0; i < rows; i++)
-		print_row(&vmm.vm[i], seconds);
-	printf(vmm.json ? HOST_JSON : HOST_TABLE, MIB(host.used),
-	       MIB(host.budget), MIB(host.staged),
-	       MIB(host.metadata + host.buffers), MIB(host.swapped),
-	       saved_mib(&host), ovc_policy_state_name(host.policy_state),
-	       (double)(shown - vmm.began) / 1e9);
+		print_row(&vmm.vm[i], seconds, width);
+	print_host(&host, width);
 	fflush(stdout);
 	lines = live ? rows + 2 : 0;
 	table_unlock();
@@ -230,13 +288,25 @@ static void print_total(const char *name, const uint64_t total[6])
 	"{\"sharing\":true,\"shared_mib\":%.2f,\"store_mib\":%.2f,"     \
 	"\"saved_mib\":%.2f,\"broken_mib\":%.2f}\n"
 
-#define RESULT_TABLE \
-	"%s: %u VMs with %.0f MiB together, budget %.0f MiB, %.1f s\n"
+#define RESULT_TABLE "%s: %u VM%s with %.0f MiB%s, budget %.0f MiB, %.1f s\n"
 #define RESULT_JSON                                          \
 	"{\"result\":\"%s\",\"vms\":%u,\"guests_mib\":%.2f," \
 	"\"budget_mib\":%.2f,\"seconds\":%.1f}\n"
 
-bool table_summary(void)
+static void print_result(const char *result)
+{
+	double mib = MIB(vmm.mem) * vmm.vms, budget = MIB(vmm.budget);
+	bool many = vmm.vms != 1;
+
+	if (vmm.json)
+		printf(RESULT_JSON, result, vmm.vms, mib, budget,
+		       seconds_now());
+	else
+		printf(RESULT_TABLE, result, vmm.vms, many ? "s" : "", mib,
+		       many ? " together" : "", budget, seconds_now());
+}
+
+bool table_summary(bool interrupted)
 {
 	struct ovc_host_stats host;
 	uint64_t all[6] = { 0 };
@@ -265,11 +335,10 @@ bool table_summary(void)
 	       MIB(common.swap_out_bytes), MIB(host.shared_bytes),
 	       MIB(host.store_bytes), saved_mib(&host), MIB(host.broken_bytes));
 	right = all[1] == all[0] && !all[3];
-	printf(vmm.json ? RESULT_JSON : RESULT_TABLE,
-	       right  ? "every page was right" :
-	       all[3] ? "PAGES WERE WRONG" :
-			"not all pages were verified",
-	       vmm.vms, MIB(vmm.mem) * vmm.vms, MIB(vmm.budget), seconds_now());
+	print_result(right	 ? "every page was right" :
+		     all[3]	 ? "PAGES WERE WRONG" :
+		     interrupted ? "interrupted, no page was wrong so far" :
+				   "not all pages were verified");
 	fflush(stdout);
 	lines = 0; /* what is on the terminal stays */
 	pthread_mutex_unlock(&lock);

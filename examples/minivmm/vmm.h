@@ -155,8 +155,8 @@ bool trace_last(unsigned id, struct ovc_policy_vm *vm,
 
 /* table.c */
 void table_show(void);
-bool table_summary(void); /* whether every page was right */
-void table_lock(void);	  /* around other output: the table is not there then */
+bool table_summary(bool interrupted); /* whether every page was right */
+void table_lock(void); /* around other output: the table is not there then */
 void table_unlock(void);
 double seconds_now(void); /* since the guests began */
 __attribute__((format(printf, 2, 3))) void say(const char *who,

@@ -10,17 +10,13 @@
  */
 #include <errno.h>
 #include <linux/kvm.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../kvm/guest.h"
 #include "vmm.h"
-
-#define CR0  0x80010033 /* PG, WP, NE, ET, MP, PE */
-#define CR4  0x20	/* PAE */
-#define EFER 0x500	/* LMA, LME */
 
 bool kvm_vm_create(struct vm *vm)
 {
@@ -37,54 +33,21 @@ bool kvm_vm_create(struct vm *vm)
 	return false;
 }
 
-/* Without it, KVM has no 64-bit mode: the guest may use what this host has. */
-static bool set_cpuid(int fd)
-{
-	struct kvm_cpuid2 *cpuid;
-	bool ok;
-
-	cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(*cpuid->entries));
-	if (!cpuid)
-		return false;
-	cpuid->nent = 256;
-	ok = !ioctl(vmm.kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) &&
-	     !ioctl(fd, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
-	return ok;
-}
-
-static bool set_registers(const struct vcpu *vcpu)
-{
-	uint64_t stack = GUEST_STACKS + (vcpu->id + 1) * GUEST_STACK;
-	struct kvm_sregs sregs;
-	struct kvm_regs regs = {
-		.rip = PAYLOAD_ENTRY,
-		.rsp = stack - 8, /* as if called */
-		.rdi = GUEST_BOOT,
-		.rsi = vcpu->id,
-		.rflags = 2,
-	};
-
-	if (ioctl(vcpu->kvm_fd, KVM_GET_SREGS, &sregs))
-		return false;
-	sregs.cs.base = 0; /* the rest of the segments is good after a reset */
-	sregs.cs.selector = 8;
-	sregs.cs.l = 1;
-	sregs.cr0 = CR0;
-	sregs.cr3 = GUEST_PML4;
-	sregs.cr4 = CR4;
-	sregs.efer = EFER;
-	return !ioctl(vcpu->kvm_fd, KVM_SET_SREGS, &sregs) &&
-	       !ioctl(vcpu->kvm_fd, KVM_SET_REGS, &regs);
-}
-
 bool kvm_vcpu_create(struct vcpu *vcpu)
 {
+	const struct kvm_start start = {
+		.rip = PAYLOAD_ENTRY,
+		.rsp = GUEST_STACKS + (vcpu->id + 1) * GUEST_STACK - 8,
+		.rdi = GUEST_BOOT,
+		.rsi = vcpu->id,
+		.page_tables = GUEST_PML4,
+	};
 	int size = ioctl(vmm.kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	void *run = MAP_FAILED;
 
 	vcpu->kvm_fd = ioctl(vcpu->vm->kvm_fd, KVM_CREATE_VCPU, vcpu->id);
-	if (vcpu->kvm_fd >= 0 && set_cpuid(vcpu->kvm_fd) && set_registers(vcpu))
+	if (vcpu->kvm_fd >= 0 &&
+	    kvm_long_mode(vmm.kvm_fd, vcpu->kvm_fd, &start))
 		run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE,
 			   MAP_SHARED, vcpu->kvm_fd, 0);
 	if (run == MAP_FAILED) {
@@ -165,53 +128,4 @@ void kvm_vcpu_run(struct vcpu *vcpu)
 		else if (errno != EINTR && errno != EAGAIN)
 			ok = vcpu_fail(vcpu, strerror(errno), (uint64_t)errno);
 	}
-}
-
-/* ---- How fast is it? ------------------------------------------------------- */
-
-#define PROBE_MEMORY 0x200000ull /* one large page */
-#define PROBE_NS     50000000	 /* which a processor does not take */
-
-/* mov $20000, %ecx; 1: dec %ecx; jnz 1b; hlt */
-static const unsigned char probe_code[] = { 0xb9, 0x20, 0x4e, 0x00, 0x00,
-					    0xff, 0xc9, 0x75, 0xfc, 0xf4 };
-
-static bool run_probe(struct vcpu *vcpu)
-{
-	struct kvm_run *run;
-
-	if (!kvm_vm_create(vcpu->vm) || !kvm_vcpu_create(vcpu))
-		return false;
-	run = vcpu->run;
-	return !ioctl(vcpu->kvm_fd, KVM_RUN, 0) &&
-	       run->exit_reason == KVM_EXIT_HLT;
-}
-
-bool kvm_is_emulated(void)
-{
-	uint64_t mem = vmm.mem, began = now_ns(), *table;
-	struct vm vm = { .name = "probe" };
-	struct vcpu vcpu = { .vm = &vm };
-	bool slow = false;
-
-	vm.memory = mmap(NULL, PROBE_MEMORY, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (vm.memory == MAP_FAILED)
-		return false;
-	table = (void *)(vm.memory + GUEST_PML4);
-	table[0] = GUEST_PDPT | 3;
-	table = (void *)(vm.memory + GUEST_PDPT);
-	table[0] = GUEST_BOOT | 3; /* of no other use here */
-	table = (void *)(vm.memory + GUEST_BOOT);
-	table[0] = 0x83; /* a large page, present, writable */
-	memcpy(vm.memory + PAYLOAD_ENTRY, probe_code, sizeof(probe_code));
-	vmm.mem = PROBE_MEMORY;
-	if (run_probe(&vcpu))
-		slow = now_ns() - began > PROBE_NS;
-	vmm.mem = mem;
-	kvm_vcpu_destroy(&vcpu);
-	if (vm.kvm_fd > 0)
-		close(vm.kvm_fd);
-	munmap(vm.memory, PROBE_MEMORY);
-	return slow;
 }

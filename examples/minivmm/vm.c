@@ -10,6 +10,7 @@
  * Whoever touches a page that was lost, with the disk for instance, gets a
  * SIGBUS. A real VMM would make a machine check of it; here the vCPU ends.
  */
+#include <errno.h>
 #include <linux/kvm.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,11 +70,18 @@ static bool register_memory(struct vm *vm)
 		.memfd = vm->memfd,
 		.flags = vm->memfd ? OVC_REGION_UNSHARED_MEMFD : 0,
 	};
+	int error;
 
-	if (!ovc_vm_create(vmm.host, &options, &vm->ovc) &&
-	    !ovc_vm_add_region(vm->ovc, &region))
+	error = ovc_vm_create(vmm.host, &options, &vm->ovc);
+	if (!error)
+		error = ovc_vm_add_region(vm->ovc, &region);
+	if (!error)
 		return true;
-	say(vm->name, "%s", ovc_error());
+	say(vm->name, "%s%s", ovc_error(),
+	    !vm->ovc || error == -ENOSPC || error == -EDQUOT ||
+			    error == -EFBIG ?
+		    " (--swap-dir chooses another directory)" :
+		    "");
 	return false;
 }
 

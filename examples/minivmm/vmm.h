@@ -8,7 +8,7 @@
  *	options.c   the command line
  *	vm.c        one VM: memory, library, vCPU threads
  *	balloon.c   the balloon device
- *	kvm.c       /dev/kvm: 64-bit mode, exits
+ *	kvm.c       /dev/kvm: vCPUs, exits; ../kvm/ has 64-bit mode, and how fast it is
  *	scenario.c  guests that become idle, wake up, come, and a budget that shrinks
  *	table.c     the live table, the lines of --json, the summary
  *	trace.c     what the policy decided, and why
@@ -85,7 +85,8 @@ extern struct vmm {
 	struct figures shares, min, limit;
 	uint64_t tax; /* percent */
 	const char *swap_dir, *trace;
-	bool memfd, share, no_kvm, json, balloon, scenario;
+	bool memfd, share, want_kvm, no_kvm, json, balloon, scenario;
+	bool slow; /* KVM emulates the CPU, and is used all the same */
 
 	struct ovc_host *host;
 	int kvm_fd; /* /dev/kvm, or -1 */
@@ -121,7 +122,6 @@ bool kvm_vm_create(struct vm *vm);
 bool kvm_vcpu_create(struct vcpu *vcpu);
 void kvm_vcpu_run(struct vcpu *vcpu);
 void kvm_vcpu_destroy(struct vcpu *vcpu);
-bool kvm_is_emulated(void); /* a CPU that is 1000 times too slow */
 
 /* balloon.c; reset when the VM's vCPUs have ended. */
 void balloon_create(struct vm *vm);

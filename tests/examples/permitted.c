@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * permitted PROGRAM [ARGUMENT]...: runs the program where userfaultfd is
- * permitted. Where it is not, says so and ends with 77, a skip: the examples
- * themselves end with an error then, as they should.
+ * permitted and, if --kvm is among the arguments, /dev/kvm can be opened. Where not,
+ * says so and ends with 77, a skip: the examples themselves end with an error
+ * then, as they should.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -31,6 +33,22 @@ static int open_userfaultfd(void)
 	return fd;
 }
 
+static void want_kvm(char *const *args)
+{
+	int fd;
+
+	while (*args && strcmp(*args, "--kvm"))
+		args++;
+	if (!*args)
+		return;
+	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		printf("skipped: /dev/kvm: %s\n", strerror(errno));
+		exit(77);
+	}
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open_userfaultfd();
@@ -42,6 +60,7 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	close(fd);
+	want_kvm(argv + 1);
 	execv(argv[1], argv + 1);
 	perror(argv[1]);
 	return 127;

@@ -14,8 +14,8 @@ static const struct {
 	const char *args[6]; /* end with NULL */
 	const char *says;
 } wrong[] = {
-	{ { "--shares", "0" }, "0: must be a number" },
-	{ { "--shares", "1000," }, "must be a number" },
+	{ { "--shares", "0" }, "--shares: 0: must be a number" },
+	{ { "--shares", "1000," }, "nothing: must be a number" },
 	{ { "--shares", "2000,x" }, "x: must be a number" },
 	{ { "--shares", "1000001" }, "1000001: must be" },
 	{ { "--vms", "2", "--shares", "1,2,3" }, "3 numbers for 2 VMs" },
@@ -24,6 +24,14 @@ static const struct {
 	{ { "--min", "64M", "--limit", "32M" }, "or its limit" },
 	{ { "--vms", "2", "--budget", "64M", "--min", "40M" }, "no room" },
 	{ { "--limit", "4K" }, "at least 1M" },
+	{ { "--budget", "512MB" },
+	  "--budget: 512MB: must be a number of bytes" },
+	{ { "--budget", "512m" }, "with K, M or G behind it" },
+	{ { "--budget", "4M" }, "--budget: 4M: must be from 8M to 1P" },
+	{ { "--mem", "1T" }, "1T: must be a number of bytes" },
+	{ { "--mem", "99999999999999999999" }, "must be a number" },
+	{ { "--vms", "1K" }, "--vms: 1K: must be a number from 1 to 1000" },
+	{ { "--kvm", "--no-kvm" }, "one of them" },
 	{ { "--limit", "64M,big" }, "big: must be a number" },
 	{ { "--tax", "100" }, "100: must be a number from 0 to 99" },
 	{ { "--tax", "" }, "must be a number" },
@@ -33,8 +41,8 @@ static const struct {
 	{ { "--scenario", "--budget", "16M" }, "needs a budget of 32M" },
 	{ { "--scenario", "--seconds", "0" }, "--seconds above 0" },
 	{ { "--share", "perhaps" }, "must be no or yes" },
-	{ { "--swap-dir", "missing/dir" }, "no such directory" },
-	{ { "--swap-dir", "/dev/null" }, "is no directory" },
+	{ { "--swap-dir", "missing/dir" }, "--swap-dir: missing/dir: no such" },
+	{ { "--swap-dir", "/dev/null" }, "/dev/null: is no directory" },
 };
 
 struct said {

@@ -46,7 +46,7 @@ void table_unlock(void)
 
 double seconds_now(void)
 {
-	return (double)(now_ns() - vmm.began) / 1e9;
+	return vmm.began ? (double)(now_ns() - vmm.began) / 1e9 : 0;
 }
 
 void say(const char *who, const char *format, ...)

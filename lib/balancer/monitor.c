@@ -23,9 +23,9 @@
  * Failures: a region that cannot be registered is said so, counted (untaken.c), and tried
  * again each second; until then it is not reclaimed.
  *
- * While memory is short, and reclaim runs anyway, each tracked region is looked at once a
- * second: somebody else's userfaultfd may have unregistered it. Then absent pages
- * are the kernel's zeros, and nobody would know.
+ * Each tracked region is looked at once a second: somebody else's userfaultfd may have
+ * unregistered it. Then absent pages are the kernel's zeros, no fault tells of what the
+ * guest takes, and nobody would know.
  */
 #include "balancer/monitor.h"
 
@@ -185,11 +185,13 @@ static void register_again(struct ovc_region *r)
 		ovc_untaken_region(r, OVC_UNTAKEN_REGISTERED, error);
 }
 
-void ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
-			    uint64_t now)
+int ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
+			   uint64_t now)
 {
+	if (!atomic_load(&host->tracked))
+		return -1;
 	if (now < m->registered_at)
-		return;
+		return (int)((m->registered_at - now) / 1000000 + 1);
 	m->registered_at = now + REGISTERED_NS;
 	for (unsigned i = 0; i < host->end; i++)
 		for (unsigned k = 0;
@@ -201,6 +203,7 @@ void ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
 			    !ovc_region_is_registered(r))
 				register_again(r);
 		}
+	return REGISTERED_NS / 1000000;
 }
 
 int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host, uint64_t now)

@@ -19,9 +19,9 @@ struct ovc_monitor {
 int ovc_monitor_step(struct ovc_monitor *m, struct ovc_host *host,
 		     uint64_t now);
 
-/* Sees, once a second, whether the kernel has the regions registered still. Needs
- * control. */
-void ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
-			    uint64_t now);
+/* Sees, once a second, whether the kernel has the regions registered still. Returns for
+ * how many milliseconds to leave it, -1: nothing is tracked. Needs control. */
+int ovc_monitor_registered(struct ovc_monitor *m, struct ovc_host *host,
+			   uint64_t now);
 
 #endif

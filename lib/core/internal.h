@@ -140,7 +140,8 @@ struct ovc_region {
 	_Atomic uint64_t *touched;  /* a bit for each page of words in use */
 	_Atomic uint64_t *marked;   /* the same of marks */
 	uint64_t hand, shared_hand; /* of the clock; over shared pages */
-	_Atomic bool tracked;	    /* registered and adopted */
+	uint64_t asked; /* page that the kernel was asked of, free-running */
+	_Atomic bool tracked; /* registered and adopted */
 	bool registered;
 	_Atomic bool leaving; /* being removed: stage nothing more */
 	_Atomic bool gone; /* its memory is the VMM's again; set with control */

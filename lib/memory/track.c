@@ -139,14 +139,18 @@ uint64_t ovc_vm_resident(const struct ovc_vm *vm)
 
 bool ovc_region_is_registered(struct ovc_region *r)
 {
-	uint64_t end = r->nr - r->hand < LOOK ? r->nr : r->hand + LOOK;
 	enum ovc_action action;
 
-	for (uint64_t i = r->hand; i < end; i++) {
-		uint64_t w = atomic_load(&r->words[i]);
+	for (unsigned n = 0; n < LOOK && n < r->nr; n++) {
+		uint64_t i = r->asked++ % r->nr, w;
 		size_t done;
 		int error;
 
+		if (!ovc_region_touched(r, i)) {
+			r->asked += 511 - i % 512;
+			continue;
+		}
+		w = atomic_load(&r->words[i]);
 		if (ovc_word_state(w) != OVC_RESIDENT || ovc_is_laid(r, i) ||
 		    ovc_page_try(&r->words[i], &w, OVC_EV_LOOK, 0) !=
 			    OVC_ACT_COPY)

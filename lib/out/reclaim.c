@@ -208,6 +208,7 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	wait = sooner(wait, ovc_promise_watch(host, now));
 	wait = sooner(wait, ovc_govern_step(host, now));
 	wait = sooner(wait, ovc_host_look_at_cgroup(host, now));
+	wait = sooner(wait, ovc_monitor_registered(&rc->monitor, host, now));
 	ovc_host_recount(host);
 	ovc_staging_unlock(host);
 	ovc_disk_look(rc, now);
@@ -217,7 +218,6 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	ovc_staging_advance(rc->host);
 	ovc_staging_collect(rc->host);
 	if (atomic_load(&host->tracked)) {
-		ovc_monitor_registered(&rc->monitor, host, now);
 		over = reclaim_vms(rc, now);
 		ovc_promise_make_room(host);
 		need = host_need(rc);

@@ -197,8 +197,6 @@ BOTH_KINDS(a_region_that_somebody_unregisters_is_told_and_registered_again)
 				      .len = 32 * MIB });
 	fill_pages(w.mem, 0, w.len / PAGE, 0);
 	cr_assert_gt(unregister(w.mem, w.len), 0);
-	/* Reclaim looks when it runs. */
-	cr_assert_eq(ovc_host_set_budget(w.host, 12 * MIB), 0);
 	while (!world_count_events(&w, OVC_EVENT_MEMORY_FAILED) && round < 2000)
 		fill_pages(w.mem, 0, w.len / PAGE, round++);
 	cr_assert(world_event(&w, OVC_EVENT_MEMORY_FAILED, &e));

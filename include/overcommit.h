@@ -911,7 +911,8 @@ int ovc_vm_create(struct ovc_host *host, const struct ovc_vm_options *options,
  * Removes all regions as ovc_vm_remove_region() does, wipes and gives up the swap
  * file and frees the VM; sets *vmp to NULL. What the budget has no room for, or what
  * cannot be read, is poisoned, and logged: it never reads as zero. (The VM's own limit
- * ends with it.) A disk that does not answer is waited for as it is there, but what it
+ * ends with it.) Memory is waited for as long as some is freed, of anybody's, and half a
+ * minute at most for a page. A disk that does not answer is waited for as it is there, but what it
  * has is then poisoned; its file is wiped when it does answer. No call on the VM may be under way. An event
  * function that is being told of this VM is waited for, unless it is the one who
  * destroys; later events have no handle of it.

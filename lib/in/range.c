@@ -74,10 +74,20 @@ static void unmap(struct ovc_region *r, uint64_t idx)
 	ovc_control_unlock(host);
 }
 
+/* Since the last look. What others were faster to take is a sign that more comes. */
+static bool is_freed(struct ovc_host *host, uint64_t *seen)
+{
+	uint64_t now = atomic_load(&host->count.freed), before = *seen;
+
+	*seen = now;
+	return now != before;
+}
+
 int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		       bool write, uint64_t patience)
 {
 	uint64_t begun = ovc_now_ns(), since = 0, starved = 0, ns;
+	uint64_t freed = 0;
 	uint64_t most = nr < RUN ? nr : RUN;
 	int error;
 
@@ -115,6 +125,8 @@ int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
 			break;
 		case OVC_TOUCH_STARVED:
 			ovc_host_pause(r->vm->host, round);
+			if (is_freed(r->vm->host, &freed))
+				starved = 0;
 			if (ovc_waited_for(&starved, round, patience))
 				return -ENOMEM;
 			break;

@@ -20,8 +20,8 @@ int ovc_range_read(struct ovc_region *r, uint64_t offset, void *buf,
 /*
  * Brings page idx in, and maybe more of the nr that begin there.
  *  -EIO        it is lost
- *  -ENOMEM     memory was waited for in vain, for `patience` ns
- *  -ETIMEDOUT  who has it in hand was, for OVC_PATIENCE_NS
+ *  -ENOMEM     memory was waited for, and none was freed for `patience` ns
+ *  -ETIMEDOUT  memory, the disk, or who has it in hand was, for OVC_PATIENCE_NS
  */
 int ovc_range_bring_in(struct ovc_region *r, uint64_t idx, uint64_t nr,
 		       bool write, uint64_t patience);

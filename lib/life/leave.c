@@ -49,7 +49,7 @@
 #define PIECE	  65536 /* pages that are unregistered with one call */
 #define TRIES	  8
 #define SLACK	  64		/* pages that come and go meanwhile */
-#define SHORT_NS  1000000000ull /* for memory that is not to be expected */
+#define SHORT_NS  1000000000ull /* in which no memory was freed at all */
 #define SILENT_NS 1000000ull /* for one read more, of a disk that is silent */
 
 struct leaving {

@@ -122,6 +122,34 @@ static int punch(struct ovc_region *r, uint64_t idx, uint64_t nr)
 			       nr * OVC_PAGE);
 }
 
+static uint64_t count_present(const uint8_t *bits, uint64_t nr)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < nr; i++)
+		n += bits[i] != 0;
+	return n;
+}
+
+/* Finds what was allocated and never touched: halves of it, as long as there is more than
+ * is known. Where that cannot be asked, it does not count. */
+static void find_untouched(const struct ovc_region *r, uint64_t idx,
+			   uint64_t nr, uint8_t *bits)
+{
+	uint64_t all;
+
+	if (ovc_memfd_allocated(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+				nr * OVC_PAGE, &all) ||
+	    all <= count_present(bits, nr))
+		return;
+	if (all >= nr) {
+		memset(bits, OVC_PAGES_PRESENT, nr);
+		return;
+	}
+	find_untouched(r, idx, nr / 2, bits);
+	find_untouched(r, idx + nr / 2, nr - nr / 2, bits + nr / 2);
+}
+
 /* What the file has, mapped or not, or in the host's swap. (mincore() does not know of
  * the last.) */
 static int present(const struct ovc_region *r, uint64_t idx, uint64_t nr,
@@ -140,6 +168,7 @@ static int present(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		memset(bits + (at - from) / OVC_PAGE, OVC_PAGES_PRESENT,
 		       (hole - at + OVC_PAGE - 1) / OVC_PAGE);
 	}
+	find_untouched(r, idx, nr, bits);
 	return 0;
 }
 

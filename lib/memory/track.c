@@ -50,17 +50,37 @@ static void adopt(struct ovc_region *r, uint64_t idx)
 	atomic_fetch_add(&r->vm->resident, 1);
 }
 
-/* The first page from idx on that may be resident: a memfd knows its holes. */
+static bool is_allocated(const struct ovc_region *r, uint64_t idx, uint64_t nr)
+{
+	uint64_t all;
+
+	return nr &&
+	       !ovc_memfd_allocated(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+				    nr * OVC_PAGE, &all) &&
+	       all;
+}
+
+/* The first page from idx on that may be resident: a memfd knows its holes. In a hole, what
+ * was allocated and never touched; then the first is less than LOOK behind. */
 static uint64_t skip_holes(const struct ovc_region *r, uint64_t idx)
 {
-	uint64_t at = r->memfd_offset + idx * OVC_PAGE, data;
+	uint64_t at = r->memfd_offset + idx * OVC_PAGE, data, n;
 
-	if (r->memfd < 0)
+	if (r->memfd < 0 || idx >= r->nr)
 		return idx;
 	data = ovc_memfd_next_data(r->memfd, at);
-	if (data == UINT64_MAX)
-		return r->nr;
-	return idx + (data - at) / OVC_PAGE;
+	n = data == UINT64_MAX ? r->nr - idx : (data - at) / OVC_PAGE;
+	n = n < r->nr - idx ? n : r->nr - idx;
+	if (!is_allocated(r, idx, n))
+		return idx + n;
+	for (uint64_t half; n > LOOK; n -= half) {
+		half = n / 2;
+		if (is_allocated(r, idx, half))
+			half = n - half; /* the other is left out */
+		else
+			idx += half;
+	}
+	return idx;
 }
 
 /* Counts what is resident of a region; adopts it where the region is given once more, to

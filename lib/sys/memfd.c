@@ -11,10 +11,15 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sys/fail.h"
 #include "sys/pages.h"
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* on all architectures */
+#endif
 
 int ovc_memfd_stat(int fd, uint64_t *device, uint64_t *inode, uint64_t *size)
 {
@@ -106,6 +111,30 @@ uint64_t ovc_memfd_next_hole(int fd, uint64_t offset)
 	off_t at = lseek(fd, (off_t)offset, SEEK_HOLE);
 
 	return at >= 0 ? (uint64_t)at : UINT64_MAX;
+}
+
+/*
+ * Pages that fallocate() got and nobody touched have memory and no contents: to Linux 6.18
+ * they are a hole for lseek(SEEK_DATA), as for mincore(), and the pagemap has nothing that
+ * is not mapped. fstat() counts them, but in the whole file. cachestat() counts what
+ * the page cache has of a range, whatever is in it.
+ */
+int ovc_memfd_allocated(int fd, uint64_t offset, uint64_t len, uint64_t *nr)
+{
+	struct {
+		uint64_t offset, len;
+	} range = { offset, len };
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} stat;
+	int error = ovc_sys_fail("cachestat");
+
+	if (error)
+		return error;
+	if (syscall(SYS_cachestat, fd, &range, &stat, 0))
+		return -errno;
+	*nr = stat.cached + stat.evicted;
+	return 0;
 }
 
 int ovc_memfd_read(int fd, uint64_t offset, void *buf, size_t len)

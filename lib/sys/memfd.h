@@ -44,6 +44,10 @@ int ovc_memfd_read(int fd, uint64_t offset, void *buf, size_t len);
 uint64_t ovc_memfd_next_data(int fd, uint64_t offset);
 uint64_t ovc_memfd_next_hole(int fd, uint64_t offset);
 
+/* How many pages of a range have memory, or a place in the host's swap, touched or not.
+ * -ENOSYS before Linux 6.5, -EPERM too where a filter refuses it. */
+int ovc_memfd_allocated(int fd, uint64_t offset, uint64_t len, uint64_t *nr);
+
 /* Maps a range of it anew, shared, at addr. */
 int ovc_memfd_remap(int fd, uint64_t offset, void *addr, size_t len);
 

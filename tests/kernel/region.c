@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -496,5 +498,60 @@ ParameterizedTest(struct way *way, region, throwing_away_releases_who_waits)
 	usleep(20000); /* until it very likely waits */
 	ovc_vm_destroy(&w.vm, OVC_THROW_AWAY);
 	cr_assert_eq(pthread_join(thread, NULL), 0);
+	world_close(&w, 0);
+}
+
+/* ---- what a memfd was given ahead of its use --------------------------------- */
+
+static uint64_t pages_of(int fd)
+{
+	struct stat st;
+
+	cr_assert_eq(fstat(fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512 / PAGE;
+}
+
+/* Pages that fallocate() got, some of them, and far from each other. */
+Test(region, what_is_allocated_and_was_never_touched_counts)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 64 * MIB };
+	uint64_t used;
+	struct world w;
+
+	world_open(&w, (struct plan){ .way = { .kind = MEMFD } });
+	o.gpa = (uint64_t)1 << 40;
+	o.addr = map_memory(MEMFD, o.len, &o.memfd);
+	if (syscall(451, o.memfd, (uint64_t[2]){ 0, 0 }, (uint64_t[5]){ 0 },
+		    0)) {
+		world_close(&w, 0);
+		cr_skip_test("no cachestat() here (before Linux 6.5)");
+	}
+	cr_assert_eq(fallocate(o.memfd, 0, 3 * PAGE, 5 * PAGE), 0);
+	cr_assert_eq(fallocate(o.memfd, 0, 9001 * PAGE, 1000 * PAGE), 0);
+	cr_assert_eq(fallocate(o.memfd, 0, o.len - PAGE, PAGE), 0);
+	make_page((char *)o.addr + 4 * PAGE, 4, 1);
+	make_page((char *)o.addr + 5000 * PAGE, 5000, 1);
+	cr_assert_eq(ovc_vm_add_region(w.vm, &o), 0, "%s", ovc_error());
+	cr_expect_eq(vm_stats(&w).resident, 1007 * PAGE, "%llu",
+		     (unsigned long long)vm_stats(&w).resident / PAGE);
+	used = host_stats(&w).used;
+	/* Tracking begins. */
+	cr_assert_eq(ovc_vm_reclaim(w.vm, o.addr, PAGE), 0, "%s", ovc_error());
+	cr_expect_eq(vm_stats(&w).resident, 1007 * PAGE, "%llu",
+		     (unsigned long long)vm_stats(&w).resident / PAGE);
+	cr_expect_geq(host_stats(&w).used, 1007 * PAGE);
+	cr_expect_leq(host_stats(&w).used, used + 1008 * PAGE);
+	/* It is the guest's to read and to write, ... */
+	cr_expect(is_zero((char *)o.addr + 3 * PAGE));
+	make_page((char *)o.addr + 9001 * PAGE, 9001, 1);
+	cr_expect_eq(vm_stats(&w).resident, 1007 * PAGE);
+	/* ... and goes like other memory. */
+	cr_assert_eq(ovc_vm_reclaim(w.vm, o.addr, o.len), 0, "%s", ovc_error());
+	cr_expect_eq(vm_stats(&w).resident, 0);
+	cr_expect_eq(pages_of(o.memfd), 0);
+	cr_expect_eq(vm_stats(&w).swapped, 3 * PAGE);
+	cr_expect(is_page((char *)o.addr + 9001 * PAGE, 9001, 1));
+	cr_expect(is_page((char *)o.addr + 5000 * PAGE, 5000, 1));
+	cr_expect(is_zero((char *)o.addr + 9002 * PAGE));
 	world_close(&w, 0);
 }

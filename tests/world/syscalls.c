@@ -28,6 +28,10 @@ TestSuite(syscalls, .timeout = 150);
 
 /* ---- names ------------------------------------------------------------------ */
 
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
 #define CALL(name)                \
 	{                         \
 #name, SYS_##name \
@@ -45,6 +49,7 @@ static const struct {
 	CALL(lstat),
 	CALL(poll),
 	CALL(lseek),
+	CALL(cachestat),
 	CALL(mmap),
 	CALL(mprotect),
 	CALL(munmap),

@@ -131,21 +131,32 @@ static uint64_t count_present(const uint8_t *bits, uint64_t nr)
 	return n;
 }
 
+/* All of it, or nothing? That is asked at a fraction of what it takes to seek, for whose end
+ * of a hole the kernel may walk through the whole file. */
+static bool is_uniform(const struct ovc_region *r, uint64_t idx, uint64_t nr,
+		       uint8_t *bits, uint64_t *all)
+{
+	if (ovc_memfd_allocated(r->memfd, r->memfd_offset + idx * OVC_PAGE,
+				nr * OVC_PAGE, all)) {
+		*all = 0; /* not known */
+		return false;
+	}
+	if (*all && *all < nr)
+		return false;
+	memset(bits, *all ? OVC_PAGES_PRESENT : 0, nr);
+	return true;
+}
+
 /* Finds what was allocated and never touched: halves of it, as long as there is more than
- * is known. Where that cannot be asked, it does not count. */
+ * is known. */
 static void find_untouched(const struct ovc_region *r, uint64_t idx,
 			   uint64_t nr, uint8_t *bits)
 {
 	uint64_t all;
 
-	if (ovc_memfd_allocated(r->memfd, r->memfd_offset + idx * OVC_PAGE,
-				nr * OVC_PAGE, &all) ||
+	if (is_uniform(r, idx, nr, bits, &all) ||
 	    all <= count_present(bits, nr))
 		return;
-	if (all >= nr) {
-		memset(bits, OVC_PAGES_PRESENT, nr);
-		return;
-	}
 	find_untouched(r, idx, nr / 2, bits);
 	find_untouched(r, idx + nr / 2, nr - nr / 2, bits + nr / 2);
 }
@@ -156,8 +167,10 @@ static int present(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		   uint8_t *bits)
 {
 	uint64_t from = r->memfd_offset + idx * OVC_PAGE;
-	uint64_t end = from + nr * OVC_PAGE;
+	uint64_t end = from + nr * OVC_PAGE, all;
 
+	if (is_uniform(r, idx, nr, bits, &all))
+		return 0;
 	memset(bits, 0, nr);
 	for (uint64_t at = from, hole; at < end; at = hole) {
 		at = ovc_memfd_next_data(r->memfd, at);
@@ -168,7 +181,8 @@ static int present(const struct ovc_region *r, uint64_t idx, uint64_t nr,
 		memset(bits + (at - from) / OVC_PAGE, OVC_PAGES_PRESENT,
 		       (hole - at + OVC_PAGE - 1) / OVC_PAGE);
 	}
-	find_untouched(r, idx, nr, bits);
+	if (all > count_present(bits, nr))
+		find_untouched(r, idx, nr, bits);
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define WATCH_SECONDS 30
+#define WATCH_SECONDS 100
 
 struct watched;
 

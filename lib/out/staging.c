@@ -299,9 +299,9 @@ static void add_stretch(struct ovc_host *host, struct freed *f, uint64_t pos,
 			uint64_t nr)
 {
 	char *addr = host->staging.window + pos * OVC_PAGE;
-	struct iovec *last = &f->iov[f->nr - 1];
+	struct iovec *last = f->nr ? &f->iov[f->nr - 1] : NULL;
 
-	if (f->nr && (char *)last->iov_base + last->iov_len == addr)
+	if (last && (char *)last->iov_base + last->iov_len == addr)
 		last->iov_len += nr * OVC_PAGE;
 	else
 		f->iov[f->nr++] = (struct iovec){ addr, nr * OVC_PAGE };

@@ -60,6 +60,14 @@ static bool exceeds(const struct ovc_vm *vm, uint64_t nr, uint64_t most)
 	return most != UINT64_MAX && ovc_vm_held(vm) + nr > most;
 }
 
+/* The same where memory is short: see disk.c. */
+static uint64_t confinement(const struct ovc_vm *vm)
+{
+	if (atomic_load_explicit(&vm->ending, memory_order_relaxed))
+		return UINT64_MAX;
+	return atomic_load(&vm->confined);
+}
+
 bool ovc_vm_at_limit(const struct ovc_vm *vm)
 {
 	return exceeds(vm, 1, ceiling(vm));
@@ -82,8 +90,7 @@ bool ovc_charge(struct ovc_vm *vm, uint64_t nr)
 	if (used + reserve / 2 > allowed || most != UINT64_MAX)
 		ovc_kick(host);
 	/* Reclaim leaves a reserve free: with less than two memory is short. */
-	if (exceeds(vm, nr, atomic_load(&vm->confined)) &&
-	    used + 2 * reserve > allowed) {
+	if (exceeds(vm, nr, confinement(vm)) && used + 2 * reserve > allowed) {
 		atomic_fetch_sub(&host->used, nr);
 		return false;
 	}

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/meta.h"
+#include "memory/memory.h"
 
 struct ovc_region *ovc_map_find(const struct ovc_map *map, const void *addr)
 {
@@ -124,4 +125,8 @@ void ovc_host_unmap(struct ovc_host *host, const struct ovc_region *region)
 	leave_out(map->regions, map->nr, region);
 	map->nr = leave_out(map->regions + map->room, map->nr, region);
 	atomic_store(&host->map, map);
+	for (size_t i = 0; i < map->nr; i++)
+		if (atomic_load(&map->regions[i]->tracked))
+			ovc_memory_wake(map->regions[i], 0,
+					map->regions[i]->nr);
 }

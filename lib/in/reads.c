@@ -83,7 +83,8 @@ static void wake_parked(const struct ovc_host *host,
 {
 	const struct ovc_map *map = atomic_load(&host->map);
 
-	for (size_t i = 0; i < map->nr; i++) {
+	/* Without one, who makes it wakes all: map.c. */
+	for (size_t i = 0; map && i < map->nr; i++) {
 		struct ovc_region *r = map->regions[i];
 
 		if (r->vm->disk == disk && atomic_load(&r->tracked))
@@ -98,7 +99,6 @@ static void release(struct ovc_faulter *f, struct ovc_read *q)
 
 	if (ovc_disk_read_end(vm, f->n, nr))
 		wake_parked(f->host, vm->disk);
-
 	ovc_slots_free(&f->free, q->buffer, nr);
 	f->nr_free += nr;
 	f->idle[f->nr_idle++] = (uint16_t)(q - f->ios);

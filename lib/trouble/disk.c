@@ -25,7 +25,8 @@
  * A VM whose disk is busy or silent, or whose writes fail, and was so in the last second,
  * lives on what it has where memory is short: what it held then, or its entitlement, or
  * an equal share, whichever is most. It waits for more until pages of its own are
- * written, as a process does that writes more than its disk takes.
+ * written, as a process does that writes more than its disk takes. Alone, or at its end,
+ * it takes nothing from others.
  *
  * Why by disk and not by VM: a disk that dies has the files of many VMs, each of which
  * could take a part.
@@ -147,11 +148,13 @@ static uint64_t may_hold(const struct ovc_vm *vm)
 
 static void look_at_vm(struct ovc_vm *vm, uint64_t now)
 {
-	if (ovc_disk_is_busy(vm) || atomic_load(&vm->write_error)) {
+	bool others = vm->host->nr_vms > 1;
+
+	if (others && (ovc_disk_is_busy(vm) || atomic_load(&vm->write_error))) {
 		vm->held_up = now;
 		if (atomic_load(&vm->confined) == UINT64_MAX)
 			atomic_store(&vm->confined, may_hold(vm));
-	} else if (now - vm->held_up > HELD_NS) {
+	} else if (!others || now - vm->held_up > HELD_NS) {
 		atomic_store(&vm->confined, UINT64_MAX);
 	}
 }
@@ -172,7 +175,7 @@ void ovc_disk_look(struct ovc_reclaim *rc, uint64_t now)
 		rc->silent += io->nr;
 	}
 	for (unsigned i = 0; i < host->end; i++)
-		if (host->vms[i] && host->nr_vms > 1)
+		if (host->vms[i])
 			look_at_vm(host->vms[i], now);
 }
 

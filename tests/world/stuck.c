@@ -123,6 +123,32 @@ Test(stuck, a_full_swap)
 	world_close(&w, OVC_THROW_AWAY);
 }
 
+/* Beside another VM it lives on an equal share. That one goes, and it has all. */
+Test(stuck, a_full_swap_takes_nothing_from_others_and_all_when_they_are_gone)
+{
+	struct ovc_region_options o = { .size = sizeof(o), .len = 24 * MIB };
+	struct ovc_vm_options none = { .size = sizeof(none) };
+	struct ovc_vm *other;
+	struct guest g;
+	struct world w;
+
+	world_open(&w, (struct plan){ .budget = 64 * MIB,
+				      .len = 63 * MIB,
+				      .swap_size = 4 * MIB });
+	cr_assert_eq(ovc_vm_create(w.host, &none, &other), 0);
+	o.addr = map_memory(ANON, o.len, &(int){ 0 });
+	cr_assert_eq(ovc_vm_add_region(other, &o), 0, "%s", ovc_error());
+	fill_pages(o.addr, 0, o.len / PAGE, 7);
+	start(&g, &w, 1);
+	await(&w, OVC_EVENT_STUCK, 2);
+	cr_assert_not(g.done, "it did not wait");
+	cr_assert_eq(check_pages(o.addr, 0, o.len / PAGE, 7), -1);
+	ovc_vm_destroy(&other, OVC_THROW_AWAY);
+	pthread_join(g.thread, NULL);
+	cr_assert_eq(check_pages(g.mem, 0, g.len / PAGE, 0), -1);
+	world_close(&w, OVC_THROW_AWAY);
+}
+
 /* Which is tried again each second, and fails each time. */
 Test(stuck, a_full_disk)
 {

@@ -109,7 +109,6 @@ static enum ovc_job_came push_step(struct ovc_reclaim *rc, struct ovc_job *job)
 	push_out(rc, p);
 	ovc_ring_submit(rc->ring);
 	ovc_settle_tails(rc);
-	ovc_staging_advance(rc->host);
 	while (p->look < p->at && p->look < most && !on_its_way(p->r, p->look))
 		p->look++;
 	if (p->look == p->end)

@@ -215,7 +215,6 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	look_at_rings(rc);
 	wait = sooner(wait, jobs = ovc_jobs_step(rc));
 	ovc_settle_tails(rc);
-	ovc_staging_advance(rc->host);
 	ovc_staging_collect(rc->host);
 	if (atomic_load(&host->tracked)) {
 		over = reclaim_vms(rc, now);
@@ -230,7 +229,6 @@ int ovc_reclaim_step(struct ovc_reclaim *rc)
 	}
 	ovc_ring_submit(rc->ring);
 	ovc_settle_tails(rc);
-	ovc_staging_advance(rc->host);
 	if (host->graves || host->vm_graves)
 		ovc_graves_look(host);
 	wake_starved(host);

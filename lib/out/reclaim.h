@@ -160,7 +160,7 @@ void ovc_settle_vm(struct ovc_reclaim *rc, const struct ovc_vm *vm,
 		   uint64_t want);
 void ovc_settle_room(struct ovc_reclaim *rc, const struct ovc_vm *vm);
 
-/* What keeps tails from passing, though it was settled once. */
+/* Settles what keeps tails from passing, though it was once, and lets them pass. */
 void ovc_settle_tails(struct ovc_reclaim *rc);
 
 /* Finishes writes that are done. Returns how many. */

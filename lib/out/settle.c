@@ -177,8 +177,7 @@ static uint64_t settle_segment(struct ovc_reclaim *rc, struct ovc_segment *seg,
 	return got;
 }
 
-/* What was given back and staged again behind `next` keeps a tail from passing: it is
- * settled. */
+/* What was given back and staged again behind `next` would keep a tail from passing. */
 void ovc_settle_tails(struct ovc_reclaim *rc)
 {
 	const struct ovc_staging *s = &rc->host->staging;
@@ -196,6 +195,7 @@ void ovc_settle_tails(struct ovc_reclaim *rc)
 		}
 	}
 	ovc_settle_flush(rc);
+	ovc_staging_advance(rc->host);
 }
 
 /* The oldest `want` pages that wait. */

@@ -385,23 +385,15 @@ void ovc_staging_advance(struct ovc_host *host)
 	close_empty(s);
 }
 
-void ovc_staging_leave(struct ovc_vm *vm)
+void ovc_staging_leave(const struct ovc_vm *vm)
 {
-	struct ovc_staging *s = &vm->host->staging;
-	struct freed f = { .nr = 0 };
+	const struct ovc_staging *s = &vm->host->staging;
 
-	for (struct ovc_segment *seg = s->oldest; seg; seg = seg->newer) {
-		if (seg->vm != vm)
-			continue;
-		pass(vm->host, seg, &f);
-		if (seg->tail != seg->head)
+	ovc_staging_advance(vm->host);
+	for (const struct ovc_segment *seg = s->oldest; seg; seg = seg->newer)
+		if (seg->vm == vm)
 			ovc_bug("a VM goes, of which pages are staged",
 				ovc_segment_first(s, seg) + seg->tail);
-		if (f.nr == STRETCHES)
-			free_stretches(vm->host, &f);
-	}
-	free_stretches(vm->host, &f);
-	close_empty(s);
 }
 
 /* ---- what was put back --------------------------------------------------------- */

@@ -31,7 +31,7 @@ void ovc_staging_advance(struct ovc_host *host);
 void ovc_staging_collect(struct ovc_host *host);
 
 /* A VM goes, of whose regions no entry is left. */
-void ovc_staging_leave(struct ovc_vm *vm);
+void ovc_staging_leave(const struct ovc_vm *vm);
 
 /* A slot that the entry still has is of no more use. */
 void ovc_entry_free_slot(struct ovc_entry *e);

@@ -184,34 +184,28 @@ void ovc_disk_look(struct ovc_reclaim *rc, uint64_t now)
 bool ovc_disk_may_read(const struct ovc_vm *vm, unsigned n, uint64_t nr,
 		       uint64_t free_pages, unsigned free_ios)
 {
-	struct ovc_disk *d = vm->disk;
-	unsigned pages, ios;
+	const struct ovc_disk_reads *reads = &vm->disk->reads[n];
 
 	if (atomic_load_explicit(&vm->host->nr_disks, memory_order_relaxed) < 2)
 		return true;
-	pages = atomic_load_explicit(&d->reads[n].pages, memory_order_relaxed);
-	ios = atomic_load_explicit(&d->reads[n].ios, memory_order_relaxed);
 	/* Something must be under way that ends. */
-	if (!ios || (pages + nr <= free_pages && ios < free_ios))
+	if (!reads->ios ||
+	    (reads->pages + nr <= free_pages && reads->ios < free_ios))
 		return true;
-	atomic_store(&d->parked, true);
+	atomic_store(&vm->disk->parked, true);
 	return false;
 }
 
 void ovc_disk_read_begin(struct ovc_vm *vm, unsigned n, uint64_t nr)
 {
-	atomic_fetch_add_explicit(&vm->disk->reads[n].pages, (unsigned)nr,
-				  memory_order_relaxed);
-	atomic_fetch_add_explicit(&vm->disk->reads[n].ios, 1,
-				  memory_order_relaxed);
+	vm->disk->reads[n].pages += (unsigned)nr;
+	vm->disk->reads[n].ios++;
 }
 
 bool ovc_disk_read_end(struct ovc_vm *vm, unsigned n, uint64_t nr)
 {
-	atomic_fetch_sub_explicit(&vm->disk->reads[n].pages, (unsigned)nr,
-				  memory_order_relaxed);
-	atomic_fetch_sub_explicit(&vm->disk->reads[n].ios, 1,
-				  memory_order_relaxed);
+	vm->disk->reads[n].pages -= (unsigned)nr;
+	vm->disk->reads[n].ios--;
 	return atomic_load_explicit(&vm->disk->parked, memory_order_relaxed) &&
 	       atomic_exchange(&vm->disk->parked, false);
 }

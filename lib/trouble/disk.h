@@ -8,7 +8,7 @@
 #include "core/internal.h"
 
 struct ovc_disk_reads {
-	_Atomic unsigned pages, ios;
+	unsigned pages, ios;
 };
 
 /* A file system, or a device that is swap itself. */
@@ -19,7 +19,7 @@ struct ovc_disk {
 	unsigned vms;
 	unsigned ios; /* of reclaim's */
 	bool silent;  /* one of them has had no answer for a second */
-	/* of each fault thread, which alone changes them */
+	/* of each fault thread, whose own they are */
 	struct ovc_disk_reads reads[OVC_MAX_FAULTERS];
 	_Atomic bool parked; /* faults wait for one of these to end */
 };

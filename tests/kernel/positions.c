@@ -126,7 +126,6 @@ static void settle_all(struct ovc_host *host)
 		ovc_settle(host->reclaim, 1000);
 		/* Nothing is written: what is staged is clean. */
 		ovc_settle_tails(host->reclaim);
-		ovc_staging_advance(host);
 		ovc_staging_collect(host);
 		usleep(1000);
 	}
